@@ -1,0 +1,361 @@
+"""Is this table fit to learn from? Each check says pass, fail or cannot tell, the rows concerned, and what to do.
+
+    quality = check(read_table(params.data))
+    quality.failed        # True if any check said no
+    quality               # a table in the notebook
+
+It also works on a table whose roles are wrong: what cannot be checked then is `cannot_tell`, never a pass.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+
+from cxlab.data.leaks import MIN_CLASS, suspects
+from cxlab.data.split import FOLDS, MIN_PER_CLASS
+from cxlab.data.table import Table, as_text, binary
+from cxlab.display import PALETTE, Result, axes
+from cxlab.errors import CxlabError, listed, missing_column
+from cxlab.params import ROW_ORDER, SplitParams
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Status = Literal["pass", "fail", "cannot_tell"]
+
+MOSTLY = 0.9  # share of numbers from which text among them is a mistake; codes mix more evenly
+DISTINCT = 0.95  # share of distinct texts from which a column names rows rather than describes them
+ENOUGH = 20  # rows below which being all distinct, or in order, may be chance
+DATED = 0.5  # share of texts that read as dates from which a column holds times
+SHOWN = 3  # values shown of each kind
+_DATE = re.compile(r"\s*(\d{1,4})[-/.](\d{1,2})[-/.](\d{1,4})")
+_COLOURS = {"pass": PALETTE[2], "fail": PALETTE[1], "cannot_tell": PALETTE[4]}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One answer.
+
+    Attributes:
+        code: Stable name.
+        rows: How many rows it concerns; 0 where nothing was found.
+        reason: The value, the rule and what to do.
+    """
+
+    code: str
+    title: str
+    status: Status
+    rows: int
+    reason: str
+
+
+@dataclass(frozen=True, repr=False)
+class Quality(Result):
+    """All answers about one table of `n` rows."""
+
+    checks: tuple[Check, ...]
+    n: int
+    title: ClassVar[str] = "Data quality"
+    note: ClassVar[str] = "What cannot be told needs a person's look; suspects are listed, never dropped."
+
+    @property
+    def failed(self) -> bool:
+        return any(item.status == "fail" for item in self.checks)
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        """Each check's status by its code."""
+        return {item.code: item.status for item in self.checks}
+
+    def frame(self) -> pd.DataFrame:
+        return pd.DataFrame([asdict(item) for item in self.checks])
+
+    def plot(self) -> Axes:
+        """The share of rows that each check concerns, and its answer."""
+        ax = axes(f"Checks of {self.n:,} rows", height=0.8 + 0.32 * len(self.checks))
+        for place, item in enumerate(self.checks):
+            colour = _COLOURS[item.status]
+            ax.barh(place, item.rows / self.n if self.n else 0, color=colour)
+            ax.text(1.02, place, item.status.replace("_", " "), color=colour, va="center")
+        ax.set_yticks(range(len(self.checks)), [item.title for item in self.checks])
+        ax.set_xlim(0, 1)
+        ax.invert_yaxis()
+        ax.set_xlabel("share of rows concerned")
+        return ax
+
+
+def check(table: Table) -> Quality:
+    """Checks a table and the roles it was given.
+
+    Args:
+        table: As `read_table` gives it; its roles need not fit.
+    Returns:
+        One answer a check, always the same checks in the same order.
+    """
+    answers = []
+    for code, (title, look) in CHECKS.items():
+        status, rows, reason = look(table)
+        answers.append(Check(code, title, status, int(rows), reason))
+    return Quality(tuple(answers), len(table.frame))
+
+
+Answer = tuple[Status, int, str]
+
+
+def _features(table: Table) -> list[str]:
+    """The features that are there."""
+    return [name for name in table.features if name in table.frame.columns]
+
+
+def _found(findings: dict[str, int], remedy: str, otherwise: str) -> Answer:
+    """Fail with all findings (a sentence and the rows it concerns), or pass."""
+    if not findings:
+        return "pass", 0, otherwise
+    return "fail", max(findings.values()), f"{'; '.join(findings)}. {remedy}"
+
+
+def _missing_columns(table: Table) -> Answer:
+    roles, names = table.roles, [str(name) for name in table.frame.columns]
+    time = None if roles.time == ROW_ORDER else roles.time
+    named = [roles.id, roles.target, time, *roles.segments, *(roles.features or ()), *roles.drop, *roles.known_after]
+    absent = [name for name in dict.fromkeys(named) if name is not None and name not in names]
+    if absent:
+        return "fail", len(table.frame), " ".join(str(missing_column(name, names)) for name in absent)
+    return "pass", 0, "Every column that the params name is there."
+
+
+def _types(table: Table) -> Answer:
+    findings = {}
+    for name in _features(table):
+        column = table.frame[name].dropna()
+        if pd.api.types.is_numeric_dtype(column):
+            endless = int(np.isinf(column.to_numpy(np.float64)).sum())
+            if endless:
+                findings[f"{name!r} has {endless:,} infinite values"] = endless
+        elif pd.api.types.infer_dtype(column).startswith("mixed"):
+            kinds = column.map(lambda value: type(value).__name__).value_counts()
+            said = listed(f"{count:,} {kind}" for kind, count in kinds.items())
+            findings[f"{name!r} mixes types: {said}"] = len(column) - int(kinds.iloc[0])
+        elif pd.api.types.infer_dtype(column) == "string":
+            values = pd.Series(column.unique())
+            text = column[column.isin(values[pd.to_numeric(values, errors="coerce").isna()])]
+            if 0 < len(text) <= (1 - MOSTLY) * len(column):
+                row = table.frame.index.get_loc(text.index[0])
+                shown = listed(map(repr, text.unique()), SHOWN)
+                findings[f"{name!r} holds numbers, but {len(text):,} texts ({shown}; the first in row {row:,})"] = len(
+                    text
+                )
+    return _found(findings, "Mend those values or make them blank.", "Each feature holds one type.")
+
+
+def _comparable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Lists and the like as text, which can be compared."""
+    odd = [i for i in range(frame.shape[1]) if pd.api.types.infer_dtype(frame.iloc[:, i]) == "mixed"]
+    return frame.astype({frame.columns[i]: str for i in odd}) if odd else frame
+
+
+def _duplicate_rows(table: Table) -> Answer:
+    again = _comparable(table.frame).duplicated()
+    if not again.any():
+        return "pass", 0, "No row is there twice."
+    return (
+        "fail",
+        int(again.sum()),
+        f"{int(again.sum()):,} rows repeat an earlier one in every column (the first is row {int(again.argmax()):,}). "
+        "One copy may train while another tests: remove them, or name an id and split by group.",
+    )
+
+
+def _duplicate_ids(table: Table) -> Answer:
+    name = table.roles.id
+    if name is None or name not in table.frame.columns:
+        return "cannot_tell", 0, "No id column: customers who are there twice cannot be seen. Name one as data.id."
+    ids = as_text(table.frame[name])
+    absent, again = int(ids.isna().sum()), int(ids.dropna().duplicated().sum())
+    findings = {}
+    if again:
+        first = ids.dropna()[ids.dropna().duplicated()].iloc[0]
+        findings[f"{name!r} repeats in {again:,} rows (such as {first!r})"] = again
+    if absent:
+        findings[f"{name!r} is missing in {absent:,} rows"] = absent
+    return _found(findings, "Give one row a customer, or use split.method: group.", "Every row has an id of its own.")
+
+
+def _constant_columns(table: Table) -> Answer:
+    empty, single = [], []
+    for name, column in _comparable(table.frame[_features(table)]).items():
+        if column.isna().all():
+            empty.append(str(name))
+        elif column.notna().all() and column.nunique() == 1:
+            single.append(str(name))
+    n = len(table.frame)
+    findings = {f"{listed(map(repr, empty))}: no value at all": n} if empty else {}
+    findings |= {f"{name!r} is always {table.frame[name].iloc[0]!r}": n for name in single}
+    remedy = f"Nothing can be learnt there: data.drop: [{', '.join(empty + single)}]."
+    return _found(findings, remedy, "Each feature varies.")
+
+
+def identifiers(table: Table) -> dict[str, str]:
+    """Features that name their rows, with what gives each away."""
+    findings = {}
+    for name, column in _comparable(table.frame[_features(table)]).items():
+        values = column.dropna()
+        distinct = values.nunique()
+        if len(values) < ENOUGH or pd.api.types.is_bool_dtype(values):
+            continue
+        if pd.api.types.is_numeric_dtype(values):
+            numbers = values.to_numpy(np.float64)
+            if distinct < len(values) or not np.array_equal(numbers, np.round(numbers)):
+                continue
+            if values.is_monotonic_increasing or values.is_monotonic_decreasing:
+                findings[str(name)] = f"{name!r} counts the rows"
+            elif str(name).casefold().endswith("id"):
+                findings[str(name)] = f"{name!r} is another integer in each row"
+        elif distinct >= DISTINCT * len(values):
+            findings[str(name)] = f"{name!r} has {distinct:,} distinct values in {len(values):,} rows"
+    return findings
+
+
+def _identifiers(table: Table) -> Answer:
+    return _found(
+        {finding: int(table.frame[name].notna().sum()) for name, finding in identifiers(table).items()},
+        f"A name (from {DISTINCT:.0%} distinct) tells nothing about the next customer: make it data.id or data.drop.",
+        "No feature names its rows.",
+    )
+
+
+def _known_after(table: Table) -> Answer:
+    declared = table.known_after
+    if table.roles.target in table.features:
+        declared = {**declared, str(table.roles.target): "params: it is the target"}
+    late = {name: who for name, who in declared.items() if name in table.features}
+    if late:
+        says = ", ".join(f"{name!r} (says the {who})" for name, who in late.items())
+        remedy = f"A model would lean on what it cannot know in time. Write data.drop: [{', '.join(late)}]."
+        return "fail", len(table.frame), f"Known only after the outcome, yet among the features: {says}. {remedy}"
+    if declared:
+        return "pass", 0, f"Known only after the outcome and set aside: {listed(declared)}."
+    return "pass", 0, "No column is declared as known only after the outcome (data.known_after)."
+
+
+def _outcome(table: Table) -> np.ndarray | None:
+    try:
+        return table.outcome()
+    except (CxlabError, KeyError):
+        return None
+
+
+def _leak_suspects(table: Table) -> Answer:
+    outcome = _outcome(table)
+    features = [name for name in _features(table) if name not in {*table.known_after, table.roles.target}]
+    found = None if outcome is None else suspects(table.frame, features, outcome)
+    if found is None:
+        rule = f"needs features, a target of two values and {MIN_CLASS} rows of each"
+        return "cannot_tell", 0, f"Whether a column gives the outcome away {rule}."
+    if not found:
+        return "pass", 0, "No feature is far ahead of the next in deciding the outcome."
+    said = "; ".join(suspect.reason for suspect in found)
+    names = ", ".join(name for suspect in found for name in suspect.columns)
+    remedy = f"If it is known only after the outcome, write data.known_after and data.drop: [{names}]."
+    return "cannot_tell", len(table.frame), f"Suspected leak: {said}. {remedy}"
+
+
+def _late_timestamps(table: Table) -> Answer:
+    roles, frame = table.roles, table.frame
+    names = [name for name in _features(table) if name not in table.known_after and _is_time(frame[name])]
+    if not names:
+        return "pass", 0, "No feature holds times."
+    if roles.time is None or roles.time not in frame.columns or not _is_time(frame[roles.time]):
+        remedy = "Name the time of the event as data.time to see which come later."
+        return "cannot_tell", 0, f"Features with times: {listed(names)}. {remedy}"
+    day_first = any(_day_first(frame[name]) for name in (*names, roles.time))
+    event = _times(frame[roles.time], day_first)
+    later = {name: int((_times(frame[name], day_first) > event).sum()) for name in names}
+    findings = [f"{name!r} is later than {roles.time!r} in {count:,} rows" for name, count in later.items() if count]
+    if not findings:
+        return "pass", 0, f"No time among the features is later than {roles.time!r}: {listed(names)}."
+    remedy = "What was written later was not known then: data.known_after and data.drop, unless it is a plan."
+    return "cannot_tell", max(later.values()), f"Suspected leak: {'; '.join(findings)}. {remedy}"
+
+
+def _is_time(column: pd.Series) -> bool:
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return True
+    if pd.api.types.is_numeric_dtype(column):
+        return False
+    texts = column.dropna().iloc[:200].astype(str)
+    return len(texts) > 0 and float(texts.str.match(_DATE).mean()) >= DATED
+
+
+def _day_first(column: pd.Series) -> bool:
+    """Whether a first number above 12 shows that the day comes first."""
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return False
+    first = pd.to_numeric(column.dropna().astype(str).str.extract(_DATE)[0], errors="coerce")
+    return bool(((first > 12) & (first <= 31)).any())
+
+
+def _times(column: pd.Series, day_first: bool) -> pd.Series:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what cannot be read as a time is no time, and no finding
+        return pd.to_datetime(column, errors="coerce", utc=True, dayfirst=day_first)
+
+
+def _labels(table: Table) -> Answer:
+    target = table.roles.target
+    if target is None or target not in table.frame.columns:
+        return "cannot_tell", 0, "No target column. Name the outcome as data.target."
+    for part, frame in (("", table.frame), ("Test part: ", table.test)):
+        if frame is None or target not in frame.columns:
+            continue
+        try:
+            binary(frame[target], table.roles.positive)
+        except CxlabError as error:
+            return "fail", _outside(as_text(frame[target]), table.roles.positive), part + str(error)
+    values = as_text(table.frame[target]).value_counts()
+    said = listed(f"{value!r} {count:,}" for value, count in values.items())
+    return "pass", 0, f"{target!r} has two values ({said}); {table.roles.positive!r} is the positive one."
+
+
+def _outside(text: pd.Series, positive: str) -> int:
+    """Rows that are missing, or neither positive nor the commonest other value; all where that leaves one value."""
+    others = text[text != positive].value_counts()
+    two = {positive, *others.index[:1]} if (text == positive).any() else set(others.index[:2])
+    outside = int((~text.isin(two)).sum())
+    return outside or len(text)
+
+
+def _class_counts(table: Table) -> Answer:
+    outcome = _outcome(table)
+    if outcome is None:
+        return "cannot_tell", 0, "Classes cannot be counted until the target has two values."
+    held_out = 0.0 if table.test is not None else SplitParams().test
+    least = math.ceil(MIN_PER_CLASS / (1 - held_out))
+    smaller = int(min(outcome.sum(), len(outcome) - outcome.sum()))
+    rule = f"at least {least} ({MIN_PER_CLASS // FOLDS} in each of {FOLDS} folds, {held_out:.0%} held out to test)"
+    if smaller < least:
+        return "fail", smaller, f"The smaller class has {smaller:,} rows, must have {rule}. Bring more rows of it."
+    return "pass", 0, f"The smaller class has {smaller:,} rows, needs {rule}."
+
+
+CHECKS: dict[str, tuple[str, Callable[[Table], Answer]]] = {
+    "missing_columns": ("Columns are there", _missing_columns),
+    "types": ("One type a column", _types),
+    "duplicate_rows": ("No row twice", _duplicate_rows),
+    "duplicate_ids": ("No customer twice", _duplicate_ids),
+    "constant_columns": ("Features vary", _constant_columns),
+    "identifiers": ("No identifier among the features", _identifiers),
+    "known_after": ("Features are known in time", _known_after),
+    "leak_suspects": ("No feature decides alone", _leak_suspects),
+    "late_timestamps": ("No time after the event", _late_timestamps),
+    "labels": ("Labels are the declared two", _labels),
+    "class_counts": ("Classes can be split", _class_counts),
+}

@@ -1,0 +1,146 @@
+"""Which rows train and which test, and the folds inside the training part.
+
+A test part is used once, at the end. A published one is used as it is; else rows are drawn at random with the
+outcome's shares kept (`stratified`), are the latest (`time`), or are customers of their own (`group`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, TimeSeriesSplit, train_test_split
+
+from cxlab.data.table import Table
+from cxlab.errors import DataError, ParamsError
+from cxlab.params import ROW_ORDER, SplitParams
+
+FOLDS = 5
+MIN_PER_CLASS = 2 * FOLDS  # two of each class in every fold: below, a fold's score means nothing
+
+Fold = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers of the table.
+
+    Attributes:
+        train: Shape (n_train,), in the order of time where there is one.
+        test: Shape (n_test,); row numbers of the published test part where there is one.
+        folds: Pairs of training and validation positions within `train`.
+        method: How it was made.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    folds: tuple[Fold, ...]
+    method: str
+
+
+def make_split(table: Table, outcome: np.ndarray, params: SplitParams) -> Split:
+    """Splits a table for one training.
+
+    Args:
+        table: The rows.
+        outcome: Class codes, shape (n,).
+        params: Method, share of the test part, seed.
+    Raises:
+        DataError: A class is too small, or times are missing or all equal.
+        ParamsError: The method needs a role that no column has.
+    """
+    if table.test is not None:
+        train, test, method = np.arange(len(outcome)), np.arange(len(table.test)), "published"
+    elif params.method == "time":
+        train, test = _by_time(times(table), params.test)
+        method = "time"
+    elif params.method == "group":
+        train, test = _by_group(_groups(table), outcome, params)
+        method = "group"
+    else:
+        _refuse_small_classes(outcome, np.arange(len(outcome)), "data")
+        train, test = train_test_split(
+            np.arange(len(outcome)), test_size=params.test, stratify=outcome, random_state=params.seed
+        )
+        method = "stratified"
+    _refuse_small_classes(outcome, train, "training part")
+    if method != "published" and len(np.unique(outcome[test])) < len(np.unique(outcome)):
+        raise DataError(
+            f"The test part ({len(test):,} rows) lacks a class. Raise split.test or use another split.method."
+        )
+    return Split(train, test, _folds(table, outcome, train, params), method)
+
+
+def times(table: Table) -> np.ndarray:
+    """When each row happened, as integers that sort, shape (n,).
+
+    Raises:
+        ParamsError: No column is named.
+        DataError: A time is missing or cannot be read.
+    """
+    name = table.roles.time
+    if name is None:
+        raise ParamsError(
+            f"split.method == 'time' needs data.time: a column, or {ROW_ORDER!r} where the rows are in time's order."
+        )
+    if name == ROW_ORDER:
+        return np.arange(len(table.frame))
+    raw = table.frame[name]
+    if pd.api.types.is_numeric_dtype(raw):
+        read = raw
+    else:
+        stamps = pd.to_datetime(raw, errors="coerce", utc=True, format="ISO8601")
+        read = stamps.astype("int64").where(stamps.notna())
+    if read.isna().any():
+        rows = np.flatnonzero(read.isna())
+        raise DataError(
+            f"data.time {name!r}: {len(rows):,} of {len(raw):,} values are missing or no ISO 8601 times (row "
+            f"{rows[0]:,}: {raw.iloc[rows[0]]!r}). Write them as 2026-01-31 or 2026-01-31T10:00."
+        )
+    return read.to_numpy()
+
+
+def _by_time(when: np.ndarray, share: float) -> Fold:
+    order = np.argsort(when, kind="stable")
+    border = when[order[len(order) - max(1, round(share * len(order)))]]
+    earlier = when[order] < border
+    if not earlier.any():
+        raise DataError("All training rows would have the test part's time; data.time must have more than one value.")
+    return order[earlier], order[~earlier]
+
+
+def _groups(table: Table) -> np.ndarray:
+    if table.roles.id is None:
+        raise ParamsError("split.method == 'group' needs data.id: rows of one customer stay on one side.")
+    return pd.factorize(table.frame[table.roles.id], use_na_sentinel=False)[0]
+
+
+def _by_group(groups: np.ndarray, outcome: np.ndarray, params: SplitParams) -> Fold:
+    parts = max(2, round(1 / params.test))
+    if len(np.unique(groups)) < parts:
+        raise DataError(f"Only {len(np.unique(groups))} customers in data.id, must be at least {parts} for this split.")
+    splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=params.seed)
+    return next(iter(splitter.split(outcome, outcome, groups)))
+
+
+def _folds(table: Table, outcome: np.ndarray, train: np.ndarray, params: SplitParams) -> tuple[Fold, ...]:
+    y = outcome[train]
+    if params.method == "time" and table.test is None:
+        folds = tuple(TimeSeriesSplit(FOLDS).split(train))
+        # The earliest stretch may hold one class only; a fold that cannot be learnt from is left out.
+        return tuple(fold for fold in folds if all(len(np.unique(y[part])) == len(np.unique(y)) for part in fold))
+    if params.method == "group" and table.test is None:
+        splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=params.seed)
+        return tuple(splitter.split(train, y, _groups(table)[train]))
+    return tuple(StratifiedKFold(FOLDS, shuffle=True, random_state=params.seed).split(train, y))
+
+
+def _refuse_small_classes(outcome: np.ndarray, rows: np.ndarray, where: str) -> None:
+    values, counts = np.unique(outcome[rows], return_counts=True)
+    if len(values) < 2 or counts.min() < MIN_PER_CLASS:
+        smallest = counts.min() if len(values) > 1 else 0
+        raise DataError(
+            f"The smaller class has {smallest:,} of {len(rows):,} rows in the {where}, must be at least "
+            f"{MIN_PER_CLASS} ({FOLDS}-fold cross-validation). Bring more rows of it."
+        )

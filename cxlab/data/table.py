@@ -1,0 +1,276 @@
+"""A table and its roles: which column is the customer, which the outcome, which may be learnt from.
+
+    table = read_table(params)
+    table.features            # names, the segments among them
+    table.outcome()           # 0 and 1
+    table.schema().encode(table.frame)   # what every estimator sees, whatever the file's types
+
+The schema is learnt from training rows and frozen with the model.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from cxlab.data import catalog
+from cxlab.data.files import read_frame, sha256_of
+from cxlab.errors import DataError, ParamsError, listed, missing_column
+from cxlab.params import CATALOG, ROW_ORDER, DataParams
+
+MISSING = "(missing)"
+TRUE_WORDS = frozenset({"true", "1", "yes", "y", "t"})
+FALSE_WORDS = frozenset({"false", "0", "no", "n", "f"})
+
+
+def as_text(column: pd.Series) -> pd.Series:
+    """Values as the file's text: 1.0 is "1", True is "true"; missing stays missing.
+
+    Examples:
+        >>> as_text(pd.Series([1.0, 2.5, None])).tolist()[:2]
+        ['1', '2.5']
+    """
+    missing = column.isna()
+    if pd.api.types.is_bool_dtype(column):
+        text = column.astype(str).str.lower()
+    elif pd.api.types.is_numeric_dtype(column):
+        text = column.map(lambda x: f"{x:.15g}")
+    else:
+        text = column.map(lambda x: str(x).lower() if isinstance(x, bool | np.bool_) else str(x)).str.strip()
+    return text.astype(object).mask(missing, None)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column that a model reads.
+
+    Attributes:
+        name: As in the file.
+        kind: `number` (read as 32-bit float, as at serving) or `category` (read as text).
+        categories: The texts seen in training, sorted; empty for numbers.
+        low: Smallest training value; None for categories.
+        high: Largest training value; None for categories.
+    """
+
+    name: str
+    kind: Literal["number", "category"]
+    categories: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a model reads, frozen with it. Training and serving cast through `encode` alone."""
+
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    def of_kind(self, kind: str) -> list[str]:
+        return [column.name for column in self.columns if column.kind == kind]
+
+    def encode(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Numbers as 32-bit floats, categories as text with `(missing)` for nulls; other columns are left out.
+
+        Args:
+            frame: Raw rows, shape (n, any), holding at least the schema's columns.
+        Returns:
+            Shape (n, columns), same index. Unreadable numbers are missing; unseen categories are kept.
+        Raises:
+            DataError: A column is not there.
+        """
+        for name in self.names:
+            if name not in frame.columns:
+                raise missing_column(name, map(str, frame.columns))
+        out = {}
+        for column in self.columns:
+            raw = frame[column.name]
+            if column.kind == "number":
+                with np.errstate(over="ignore"):
+                    numbers = pd.to_numeric(raw, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+                    numbers = numbers.astype(np.float32)
+                out[column.name] = np.where(np.isfinite(numbers), numbers, np.float32(np.nan))
+            else:
+                text = as_text(raw).to_numpy(object)
+                out[column.name] = np.where(pd.isna(text), MISSING, text).astype(object)
+        return pd.DataFrame(out, index=frame.index)
+
+
+def schema_of(frame: pd.DataFrame, names: list[str]) -> Schema:
+    """The schema of these columns, learnt from training rows."""
+    columns = []
+    for name in names:
+        raw = frame[name]
+        if pd.api.types.is_numeric_dtype(raw) and not pd.api.types.is_bool_dtype(raw):
+            finite = raw.replace([np.inf, -np.inf], np.nan)
+            bounds = (None, None) if finite.isna().all() else (float(finite.min()), float(finite.max()))
+            columns.append(Column(name, "number", low=bounds[0], high=bounds[1]))
+        else:
+            seen = sorted(set(as_text(raw).dropna()))
+            columns.append(Column(name, "category", categories=tuple(seen)))
+    return Schema(tuple(columns))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows came from.
+
+    Attributes:
+        path: The file.
+        sha256: Of its bytes.
+        rows: How many rows it holds.
+        notes: What was guessed or mended while reading.
+        entry: Its name in the catalogue, if the bytes are those of a catalogued data set.
+    """
+
+    path: str
+    sha256: str
+    rows: int
+    notes: tuple[str, ...] = ()
+    entry: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A frame, its roles, and where it came from.
+
+    Attributes:
+        frame: Rows as published.
+        roles: The `data:` section of the params.
+        source: The file.
+        test: A published test part, used as is.
+    """
+
+    frame: pd.DataFrame = field(repr=False)
+    roles: DataParams
+    source: Source
+    test: pd.DataFrame | None = field(default=None, repr=False)
+
+    @property
+    def known_after(self) -> dict[str, str]:
+        """Columns known only after the outcome, with who says so: the params or the catalogue."""
+        declared = dict.fromkeys(self.roles.known_after, "params")
+        if self.source.entry:
+            declared |= dict.fromkeys(catalog.entry(self.source.entry).known_after, "catalogue")
+        return declared
+
+    @functools.cached_property
+    def features(self) -> tuple[str, ...]:
+        """What a model may learn from: `data.features`, or all that is not id, target, time or dropped."""
+        roles = self.roles
+        if roles.features is not None:
+            return roles.features
+        aside = {roles.id, roles.target, roles.time, *roles.drop}
+        return tuple(name for name in map(str, self.frame.columns) if name not in aside)
+
+    def check_roles(self) -> None:
+        """Stops where a role names a column that is not there, or a feature that cannot be one.
+
+        Raises:
+            DataError: A named column is missing, no feature is left, or a feature is known only afterwards.
+        """
+        roles, names = self.roles, [str(name) for name in self.frame.columns]
+        time = None if roles.time == ROW_ORDER else roles.time
+        named = [roles.id, roles.target, time, *roles.segments, *roles.drop, *(roles.features or ())]
+        for name in named:
+            if name is not None and name not in names:
+                raise missing_column(name, names)
+        if roles.target is None:
+            raise ParamsError(f"data.target is missing; name the outcome's column. Columns: {listed(names)}.")
+        if roles.target in self.features:
+            raise DataError(f"{roles.target!r} is the target, so no feature. Take it out of data.features.")
+        late = {name: who for name, who in self.known_after.items() if name in self.features}
+        if late:
+            says = "; ".join(f"{name!r} (says the {who})" for name, who in late.items())
+            raise DataError(
+                f"Known only after the outcome, so refused as features: {says}. A model with them looks good here "
+                f"and fails in use. Write data.drop: [{', '.join(late)}]."
+            )
+        if not self.features:
+            raise DataError("No column is left to learn from. See data.features and data.drop.")
+
+    def schema(self, rows: np.ndarray | None = None) -> Schema:
+        """The schema of the features, learnt from these row numbers (all if None)."""
+        frame = self.frame if rows is None else self.frame.iloc[rows]
+        return schema_of(frame, list(self.features))
+
+    def outcome(self, frame: pd.DataFrame | None = None) -> np.ndarray:
+        """The target as 0 and 1, shape (n,).
+
+        Raises:
+            DataError: It has missing values, other than two values, or none that equals `data.positive`.
+        """
+        target = self.roles.target
+        if target is None:
+            raise ParamsError("data.target is missing; name the outcome's column.")
+        column = (self.frame if frame is None else frame)[target]
+        return binary(column, self.roles.positive)
+
+    def ids(self) -> pd.Series:
+        """The customer of each row; the row number where no id is declared."""
+        return self.frame[self.roles.id] if self.roles.id else pd.Series(np.arange(len(self.frame)), name="row")
+
+
+def binary(column: pd.Series, positive: str) -> np.ndarray:
+    """An outcome as 0 and 1.
+
+    Args:
+        column: Values, shape (n,).
+        positive: The text that means 1; for columns of true and false, true, True, 1 and yes are one.
+    Raises:
+        DataError: Values are missing, not two, or none is the positive one.
+    """
+    name = column.name
+    text = as_text(column)
+    if text.isna().any():
+        rows = np.flatnonzero(text.isna())
+        raise DataError(
+            f"Target {name!r} is missing in {len(rows):,} of {len(text):,} rows (the first is row {rows[0]:,}). "
+            "Remove the rows whose outcome is not known."
+        )
+    values = sorted(set(text))
+    if len(values) != 2:
+        remedy = "Use rows of both outcomes" if len(values) == 1 else "Join or remove values until two are left"
+        raise DataError(f"Target {name!r} has {len(values)} values ({listed(values, 5)}), must have 2. {remedy}.")
+    wanted = {positive}
+    if all(value.casefold() in TRUE_WORDS | FALSE_WORDS for value in values):
+        words = TRUE_WORDS if positive.casefold() in TRUE_WORDS else FALSE_WORDS
+        wanted = {value for value in values if value.casefold() in words} if positive.casefold() in words else wanted
+    if not wanted & set(values):
+        raise DataError(f"data.positive == {positive!r}, must be one of the values of {name!r}: {listed(values)}.")
+    return text.isin(wanted).to_numpy(np.int8)
+
+
+def locate(path: str) -> Path:
+    """The file behind `data.path`, a catalogued data set's name among the possibilities."""
+    return catalog.local_path(path.removeprefix(CATALOG)) if path.startswith(CATALOG) else Path(path)
+
+
+def read_table(data: DataParams) -> Table:
+    """Reads the file that the params name and gives its columns their roles.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    options = {"separator": data.separator, "decimal": data.decimal, "encoding": data.encoding}
+    path = locate(data.path)
+    frame, notes = read_frame(path, **options)
+    digest = sha256_of(path)
+    entry = catalog.by_sha256(digest)
+    source = Source(str(path), digest, len(frame), tuple(notes), entry.name if entry else None)
+    table = Table(frame, data, source)
+    if data.test_path is None:
+        return table
+    test, _ = read_frame(locate(data.test_path), **options)
+    for name in frame.columns:
+        if name not in test.columns:
+            raise DataError(f"{Path(data.test_path).name}: {missing_column(str(name), map(str, test.columns))}")
+    return replace(table, test=test)

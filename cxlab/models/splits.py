@@ -1,0 +1,87 @@
+"""Would a random split have flattered us?
+
+A random split lets a model learn from customers who came after those it is tested on. In use it never can. Where
+the world moves, the random figure is too good; the figure of the temporal split is the one to expect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import pandas as pd
+
+from cxlab.data.split import make_split
+from cxlab.data.table import Table
+from cxlab.display import Result, axes, interval_plot
+from cxlab.metrics.intervals import evaluate
+from cxlab.models.task import task_of
+from cxlab.params import Params
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class SplitGap(Result):
+    """The same candidate under a random and under a temporal split.
+
+    Attributes:
+        rows: One a split; empty where no column tells time.
+    """
+
+    rows: pd.DataFrame = field(repr=False)
+
+    title: ClassVar[str] = "The same model under two splits"
+
+    @property
+    def applies(self) -> bool:
+        return not self.rows.empty
+
+    @property
+    def note(self) -> str:  # type: ignore[override]
+        if not self.applies:
+            return "Not applicable: data.time names no column, so nothing says which rows came later."
+        random, temporal = self.rows["value"]
+        apart = self.rows["low"].iloc[0] > self.rows["high"].iloc[1]
+        told = "the world moved" if apart else "no difference beyond noise"
+        return f"Random split {random:.3f}, temporal split {temporal:.3f}: {told}. Expect the temporal figure in use."
+
+    def frame(self) -> pd.DataFrame:
+        return self.rows
+
+    def plot(self) -> Axes:
+        ax = axes("ROC AUC of the same model under two splits, 95 % interval", height=2.2)
+        if not self.applies:
+            ax.text(0.5, 0.5, self.note, ha="center", va="center", wrap=True, transform=ax.transAxes)
+            ax.set_axis_off()
+            return ax
+        return interval_plot(ax, self.rows["split"].tolist(), self.rows["value"], self.rows["low"], self.rows["high"])
+
+
+def compare_splits(table: Table, params: Params, *, metric: str = "roc_auc") -> SplitGap:
+    """Fits the task's most capable candidate, at its defaults, under a random and a temporal split.
+
+    Args:
+        table: The data; `data.time` must tell time, else the result says that the question does not apply.
+        params: The test share and the seed are taken from here.
+        metric: The figure to compare.
+    """
+    columns = ["split", "n", "positives", "rate_train", "rate_test", "metric", "value", "low", "high"]
+    if table.roles.time is None or table.test is not None:
+        return SplitGap(pd.DataFrame(columns=columns))
+    task = task_of(params.task)
+    y = task.outcome(table)
+    candidate, seed = task.candidates[-1], params.split.seed
+    rows = []
+    for method, title in (("stratified", "random"), ("time", "temporal")):
+        split = make_split(table, y, params.split.model_copy(update={"method": method}))
+        schema = table.schema(split.train)
+        estimator = candidate.build(schema, dict(candidate.default), seed)
+        estimator.fit(schema.encode(table.frame.iloc[split.train]), y[split.train])
+        score = estimator.predict_proba(schema.encode(table.frame.iloc[split.test]))[:, 1]
+        metrics = [item for item in task.metrics(params.value) if item.name == metric]
+        found = evaluate(y[split.test], {candidate.name: score}, metrics, seed=seed).values(candidate.name)[metric]
+        rates = y[split.train].mean(), y[split.test].mean()
+        rows.append((title, len(split.test), int(y[split.test].sum()), *rates, metric, *found))
+    return SplitGap(pd.DataFrame(rows, columns=columns))

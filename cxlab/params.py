@@ -1,0 +1,217 @@
+"""Params: YAML files turned into typed, frozen objects, checked before anything runs.
+
+One definition serves the notebooks, the command line and Python:
+
+    params = load_params("params/churn.yaml", ["search.budget_s=10"])
+    params.search.budget_s        # 10.0
+    params.data.path              # absolute; the file gives it relative to itself
+
+A key we do not know, or a value of the wrong type, stops here with the nearest key named.
+"""
+
+from __future__ import annotations
+
+import os
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from cxlab.errors import ParamsError, listed, nearest
+
+TASKS = ("churn",)
+CATALOG = "catalog:"  # data.path: catalog:ibm_telco is what `cxlab data get ibm_telco` fetched
+ROW_ORDER = "(row)"  # data.time where the order of the rows is the order of time
+
+
+def _as_text(value: Any) -> Any:
+    """YAML reads yes, 1 and true as other types than text; the file is compared by text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) if isinstance(value, int | float) else value
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class DataParams(_Section):
+    """Where the data lie and which column plays which role."""
+
+    path: str
+    test_path: str | None = None
+    separator: str | None = None
+    decimal: str | None = None
+    encoding: str | None = None
+    id: str | None = None
+    target: str | None = None
+    positive: Annotated[str, BeforeValidator(_as_text)] = "yes"
+    time: str | None = None
+    timezone: str = "UTC"
+    segments: tuple[str, ...] = ()
+    features: tuple[str, ...] | None = None
+    drop: tuple[str, ...] = ()
+    known_after: tuple[str, ...] = ()
+
+
+class SplitParams(_Section):
+    """Which rows are kept for the one final test."""
+
+    method: Literal["stratified", "time", "group"] = "stratified"
+    test: float = Field(0.25, gt=0, lt=1)
+    seed: int = Field(0, ge=0, lt=2**32)
+
+
+class SearchParams(_Section):
+    """How long to search, among what, and how to choose."""
+
+    candidates: tuple[str, ...] | None = None
+    budget_s: float = Field(60, gt=0)
+    trials: int | None = Field(None, ge=1)
+    metric: str | None = None
+    select: Literal["best", "simplest_within_noise"] = "best"
+
+
+class ValueParams(_Section):
+    """What an action costs and earns, in the currency of your books."""
+
+    contact_cost: float = Field(5.0, ge=0)
+    saved_value: float = Field(120.0, ge=0)
+    save_rate: float = Field(0.3, ge=0, le=1)
+    capacity: float = Field(0.10, gt=0, le=1)
+
+
+class Params(_Section):
+    """All that a run may be told.
+
+    Attributes:
+        task: Which question is asked of the data.
+        name: The registered model; one a use case, so that champions are comparable.
+    """
+
+    task: Literal["churn"] = "churn"
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$")
+    data: DataParams
+    split: SplitParams = SplitParams()
+    search: SearchParams = SearchParams()
+    value: ValueParams = ValueParams()
+
+    def flat(self) -> dict[str, Any]:
+        """Dotted names and plain values, as a tracking server shows them.
+
+        Examples:
+            >>> Params(name="a", data=DataParams(path="x.csv")).flat()["split.test"]
+            0.25
+        """
+        out: dict[str, Any] = {}
+
+        def walk(prefix: str, value: Any) -> None:
+            if isinstance(value, Mapping):
+                for key, item in value.items():
+                    walk(f"{prefix}.{key}" if prefix else key, item)
+            else:
+                out[prefix] = value
+
+        walk("", self.model_dump(mode="json"))
+        return out
+
+
+def load_params(path: str | Path, overrides: Sequence[str] = ()) -> Params:
+    """Reads a params file and lays overrides over it.
+
+    Args:
+        path: A YAML file. Data paths in it are relative to its folder.
+        overrides: `a.b=value` each, the value read as YAML; data paths are relative to the working folder.
+    Raises:
+        ParamsError: The file is not there or not YAML, a key is unknown, or a value does not fit.
+    """
+    path = Path(path).absolute()
+    tree = _read_yaml(path)
+    tree = _resolve(tree, path.parent)
+    for override in overrides:
+        _override(tree, override)
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        problems = [_explain(item) for item in error.errors()]
+        raise ParamsError(f"{path.name}: " + "\n".join(dict.fromkeys(problems))) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        siblings = [item.name for item in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise ParamsError(f"No params file {path}.{nearest(path.name, siblings)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} cannot be read as a params file: {error}.") from None
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path.name} is not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ParamsError(f"{path.name} holds no keys; it needs at least name and data.path.")
+    return tree
+
+
+def _resolve(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
+    data = tree.get("data")
+    if not isinstance(data, dict):
+        return tree
+    resolved = {key: resolve_path(data[key], folder) for key in ("path", "test_path") if isinstance(data.get(key), str)}
+    return {**tree, "data": {**data, **resolved}}
+
+
+def resolve_path(path: str, folder: Path) -> str:
+    """An absolute path, or the name of a catalogued data set as it is."""
+    return path if path.startswith(CATALOG) else os.path.normpath(folder / Path(path).expanduser())
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise ParamsError(f"--set {override!r} has no value; write --set search.budget_s=10.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ParamsError(f"--set {override!r}: {text!r} is not a YAML value.") from None
+    if dotted in ("data.path", "data.test_path") and isinstance(value, str):
+        value = resolve_path(value, Path.cwd())
+    node = tree
+    for key in keys[:-1]:
+        if not isinstance(node.get(key), dict):
+            node[key] = {}
+        node = node[key]
+    node[keys[-1]] = value
+
+
+def _section(keys: Sequence[Any]) -> type[BaseModel]:
+    model: type[BaseModel] = Params
+    for key in keys:
+        annotation = model.model_fields[str(key)].annotation if str(key) in model.model_fields else None
+        options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+        inner = [item for item in options if isinstance(item, type) and issubclass(item, BaseModel)]
+        if not inner:
+            return model
+        model = inner[0]
+    return model
+
+
+def _explain(item: Any) -> str:
+    keys = [key for key in item["loc"] if isinstance(key, str)]
+    dotted = ".".join(keys)
+    value = item.get("input")
+    if item["type"] == "extra_forbidden":
+        known = list(_section(keys[:-1]).model_fields)
+        return f"Key {dotted!r} is not known.{nearest(keys[-1], known)} Keys there: {listed(known)}."
+    if item["type"] == "missing":
+        return f"Key {dotted!r} is missing; give it in the file or with --set {dotted}=..."
+    if item["type"] == "literal_error":
+        options = [str(option) for option in get_args(_section(keys[:-1]).model_fields[keys[-1]].annotation)]
+        return f"{dotted} == {value!r}, must be one of {listed(options)}.{nearest(str(value), options)}"
+    rule = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return f"{dotted} == {value!r}, must be {rule}."

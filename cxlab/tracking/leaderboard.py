@@ -1,0 +1,158 @@
+"""Runs side by side: which is best, and is the difference to the champion real?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pandas as pd
+
+from cxlab.display import Result, axes, interval_plot
+from cxlab.errors import ParamsError, unknown
+from cxlab.metrics.intervals import evaluate
+from cxlab.models.task import task_of
+from cxlab.params import TASKS, ValueParams
+from cxlab.tracking.records import PREDICTIONS
+from cxlab.tracking.registry import CHALLENGER, CHAMPION, alias_versions
+from cxlab.tracking.store import store
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+NOT_PAIRED = "cannot tell"
+
+
+@dataclass(frozen=True)
+class Leaderboard(Result):
+    """Finished runs, newest first, against a reference.
+
+    Attributes:
+        rows: One a run and metric.
+        reference: The run compared with: run_id, model, version, alias; empty where there is none.
+        metric: The metric that tables and figures show.
+    """
+
+    rows: pd.DataFrame = field(repr=False)
+    reference: dict[str, Any]
+    metric: str
+
+    title: ClassVar[str] = "Runs"
+    note: ClassVar[str] = (
+        "A difference is told only between runs that scored the same test rows; else the verdict is cannot tell."
+    )
+
+    def frame(self) -> pd.DataFrame:
+        return self.rows
+
+    def plot(self) -> Axes:
+        rows = self.rows[self.rows["metric"] == self.metric]
+        labels = [f"v{row.version} {row.selected}" for row in rows.itertuples()]
+        ax = axes(f"{self.metric} on each run's test part, 95 % interval")
+        return interval_plot(ax, labels, rows["value"], rows["low"], rows["high"])
+
+
+def compare(name: str, *, metric: str | None = None, last: int = 20) -> Leaderboard:
+    """Compares the finished runs of a task, or of one registered model.
+
+    The reference is the champion; before there is one, the challenger (the newest version).
+
+    Args:
+        name: A task, or a model's name.
+        metric: What to show; the task's selection metric if None, or "all".
+        last: How many of the newest runs.
+    Raises:
+        ParamsError: No finished run has that task or name, or the metric is unknown.
+    """
+    with store() as client:
+        runs = _finished(client, name)[:last]
+        if not runs:
+            raise ParamsError(_nothing(client, name))
+        task = task_of(runs[0].data.tags["cxlab.task"])
+        metrics = [item.name for item in task.metrics(ValueParams())]
+        chosen = metric or task.selection_metric
+        if chosen != "all" and chosen not in metrics:
+            raise ParamsError(unknown("Metric", chosen, [*metrics, "all"]))
+        reference = _reference(client, runs)
+        base = _predictions(client, reference["run_id"]) if reference else None
+        rows = []
+        for run in runs:
+            pairs = _paired(client, run, reference, base)
+            for key in metrics if chosen == "all" else [chosen]:
+                rows.append(_row(run, key) | pairs.get(key, _cannot_tell(pairs)))
+    return Leaderboard(pd.DataFrame(rows), reference, task.selection_metric if chosen == "all" else chosen)
+
+
+def _finished(client: MlflowClient, name: str) -> list[Run]:
+    experiments = client.search_experiments()
+    wanted = [item.experiment_id for item in experiments if name in TASKS or item.name == name]
+    filters = "attributes.status = 'FINISHED' and tags.`cxlab.version_number` LIKE '%'"
+    if name in TASKS:
+        filters += f" and tags.`cxlab.task` = '{name}'"
+    return list(client.search_runs(wanted, filters, order_by=["attributes.start_time DESC"])) if wanted else []
+
+
+def _nothing(client: MlflowClient, name: str) -> str:
+    known = [*TASKS, *(item.name for item in client.search_experiments() if item.name != "Default")]
+    if name in TASKS:
+        return f"No finished run of {name!r} yet. Train one: cxlab run {name}"
+    return unknown("Model", name, dict.fromkeys(known))
+
+
+def _reference(client: MlflowClient, runs: list[Run]) -> dict[str, Any]:
+    """The champion of the newest run's model, else its challenger; empty if its run is gone."""
+    model = client.get_experiment(runs[0].info.experiment_id).name
+    aliases = alias_versions(client, model)
+    alias = CHAMPION if CHAMPION in aliases else CHALLENGER
+    if alias not in aliases:
+        return {}
+    version = client.get_model_version(model, aliases[alias])
+    return {"run_id": version.run_id, "model": model, "version": version.version, "alias": alias}
+
+
+def _predictions(client: MlflowClient, run_id: str) -> dict[str, Any]:
+    run = client.get_run(run_id)
+    frame = pd.read_parquet(Path(client.download_artifacts(run_id, PREDICTIONS)))
+    tags = run.data.tags
+    return {"frame": frame, "sha256": tags["cxlab.data.sha256"], "score": frame[tags["cxlab.selected"]].to_numpy()}
+
+
+def _paired(client: MlflowClient, run: Run, reference: dict[str, Any], base: Any) -> dict[str, dict[str, Any]]:
+    """Differences by metric; empty where there is nothing to pair with."""
+    if base is None:
+        return {}
+    if run.info.run_id == reference["run_id"]:
+        return {"reference": {}}
+    mine = _predictions(client, run.info.run_id)
+    keys = ["row", "outcome"]
+    if mine["sha256"] != base["sha256"] or not mine["frame"][keys].equals(base["frame"][keys]):
+        return {}
+    y = base["frame"]["outcome"].to_numpy()
+    value = ValueParams(capacity=float(run.data.params["value.capacity"]))
+    metrics = task_of(run.data.tags["cxlab.task"]).metrics(value)
+    both = evaluate(y, {"reference": base["score"], "run": mine["score"]}, metrics)
+    found = both.compare("reference").frame().set_index("metric")
+    columns = ["difference", "diff_low", "diff_high", "verdict"]
+    return {str(name): dict(row[columns]) for name, row in found.iterrows()}
+
+
+def _cannot_tell(pairs: dict[str, Any]) -> dict[str, Any]:
+    verdict = "reference" if "reference" in pairs else NOT_PAIRED
+    return {"difference": None, "diff_low": None, "diff_high": None, "verdict": verdict}
+
+
+def _row(run: Run, metric: str) -> dict[str, Any]:
+    values = run.data.metrics
+    return {
+        "run_id": run.info.run_id,
+        "version": run.data.tags["cxlab.version_number"],
+        "selected": run.data.tags["cxlab.selected"],
+        "data": str(run.data.params.get("data.path", "")).rsplit("/", 1)[-1],
+        "split": run.data.tags["cxlab.split"],
+        "metric": metric,
+        "value": values.get(metric),
+        "low": values.get(f"{metric}_low"),
+        "high": values.get(f"{metric}_high"),
+    }

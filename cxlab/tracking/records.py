@@ -1,0 +1,180 @@
+"""What a run shows, decided here and nowhere else: small records, made without a server and testable without one.
+
+`of_training` yields what the parent run shows, `of_candidate` what each candidate's own run shows; `runs.py` hands
+them to MLflow in one loop.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from cxlab.errors import CxlabError
+from cxlab.metrics import curves
+from cxlab.metrics.bootstrap import Interval
+from cxlab.models.task import Fitted, Training
+from cxlab.places import acting_person, home
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PREDICTIONS = "predictions.parquet"
+
+
+@dataclass(frozen=True)
+class Param:
+    key: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Metric:
+    key: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Tag:
+    key: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text artifact; the path says what it is."""
+
+    path: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A frame artifact, CSV or Parquet by its path."""
+
+    path: str
+    frame: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Figure:
+    path: str
+    draw: Callable[[], Axes]
+
+
+@dataclass(frozen=True)
+class DataUsed:
+    """The data set, as MLflow's own column of data sets shows it."""
+
+    name: str
+    digest: str
+    source: str
+    rows: int
+
+
+Record = Param | Metric | Tag | Text | Rows | Figure | DataUsed
+
+
+def of_params(task: str, flat: dict[str, Any]) -> Iterator[Record]:
+    """Known before anything is fitted."""
+    yield Tag("cxlab.task", task)
+    yield Tag("mlflow.user", acting_person())
+    yield Tag("cxlab.version", metadata.version("cxlab"))
+    yield from map(_git_tag, _git_state().items())
+    for key, value in flat.items():
+        yield Param(key, str(value)[:500])
+
+
+def of_training(training: Training) -> Iterator[Record]:
+    """The parent run: the selected model's figures, the data, and everything to repeat it."""
+    source = training.table.source
+    yield DataUsed(Path(source.path).name, source.sha256[:36], source.path, source.rows)
+    yield Tag("cxlab.data.sha256", source.sha256)
+    yield Tag("cxlab.selected", training.selected)
+    yield Tag("cxlab.split", training.split.method)
+    yield Param("data.sha256", source.sha256)
+    yield Param("search.trials_made", str(training.trials))
+    yield from _metrics(training.evaluation.values(training.selected))
+    yield Metric("seconds_fit", training.seconds)
+    yield Metric("rows_train", len(training.split.train))
+    yield Metric("rows_test", len(training.split.test))
+    yield Rows("leaderboard.csv", training.frame())
+    yield Rows("validation.csv", training.validation.frame())
+    yield Rows("comparison.csv", training.comparison.frame())
+    yield Rows("trials.csv", trials_frame(training))
+    yield Rows(PREDICTIONS, predictions_frame(training))
+    yield Text("environment.txt", "\n".join(environment()) + "\n")
+    yield Text("settings.json", json.dumps({c.name: c.settings for c in training.candidates}, indent=2) + "\n")
+    selected = training.scores[training.selected]
+    yield Figure("figures/leaderboard.png", training.plot)
+    yield Figure("figures/comparison.png", training.comparison.plot)
+    yield Figure("figures/reliability.png", curves.reliability(training.outcome_test, selected).plot)
+    yield Figure("figures/gains.png", curves.gains(training.outcome_test, selected).plot)
+
+
+def of_candidate(training: Training, candidate: Fitted) -> Iterator[Record]:
+    """A child run: one candidate's settings and figures."""
+    yield Tag("cxlab.candidate", candidate.name)
+    yield Tag("cxlab.selected", str(candidate.name == training.selected).lower())
+    for key, value in candidate.settings.items():
+        yield Param(key, f"{value:.6g}" if isinstance(value, float) else str(value))
+    yield Param("calibration", candidate.model.calibrator.name)
+    yield Metric("trials", len(candidate.history))
+    yield from _metrics(training.evaluation.values(candidate.name))
+    for name, interval in training.validation.values(candidate.name).items():
+        yield Metric(f"validation_{name}", interval.value)
+
+
+def _metrics(values: dict[str, Interval]) -> Iterator[Metric]:
+    for name, interval in values.items():
+        yield Metric(name, interval.value)
+        yield Metric(f"{name}_low", interval.low)
+        yield Metric(f"{name}_high", interval.high)
+
+
+def trials_frame(training: Training) -> pd.DataFrame:
+    """One row a trial: candidate, number, loss, and its settings as JSON."""
+    rows = [
+        {"candidate": c.name, "trial": number, "loss": trial["loss"], "settings": json.dumps(trial["settings"])}
+        for c in training.candidates
+        for number, trial in enumerate(c.history)
+    ]
+    return pd.DataFrame(rows)
+
+
+def predictions_frame(training: Training) -> pd.DataFrame:
+    """One row a test row, by row number: no customer is named."""
+    return pd.DataFrame({"row": training.split.test, "outcome": training.outcome_test, **training.scores})
+
+
+def environment() -> list[str]:
+    """Python and every installed package, name==version."""
+    installed = {f"{d.metadata['Name']}=={d.version}" for d in metadata.distributions()}
+    return [f"python=={platform.python_version()}", *sorted(installed, key=str.casefold)]
+
+
+def _git_tag(item: tuple[str, str]) -> Tag:
+    return Tag(*item)
+
+
+def _git_state() -> dict[str, str]:
+    """The commit, and whether the tree differs from it; empty outside a checkout or without git."""
+    try:
+        folder = home()
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    except (CxlabError, OSError, subprocess.CalledProcessError):
+        return {}
+    return {"mlflow.source.git.commit": commit, "cxlab.git.changed": str(bool(changed)).lower()}
+
+
+def _git(folder: Path, *words: str) -> str:
+    run = subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True, text=True)
+    return run.stdout.strip()

@@ -1,0 +1,142 @@
+"""Registered models: saved as skops, loaded only after their hash and our own list of types have been checked."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cxlab.errors import ParamsError, StoreError, listed, nearest
+from cxlab.models.task import Model, Training
+from cxlab.tracking.store import store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CHALLENGER, CHAMPION = "challenger", "champion"
+DIGEST = "cxlab.model.sha256"
+
+# What a model of ours is made of. A file that asks for any other type is not loaded.
+TRUSTED_TYPES = [
+    "collections.OrderedDict",
+    "cxlab.data.table.Column",
+    "cxlab.data.table.Schema",
+    "cxlab.features.tabular.HingeBasis",
+    "cxlab.models.calibration.BetaCalibration",
+    "cxlab.models.calibration.NoCalibration",
+    "cxlab.models.task.Model",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "numpy.dtype",
+    "sklearn.model_selection._split.StratifiedKFold",
+]
+NEEDED = ["cxlab", "lightgbm", "numpy", "pandas", "scikit-learn", "skops"]
+
+
+def register(training: Training, run_id: str) -> str:
+    """Saves the selected model on the run, registers it and points `challenger` at it.
+
+    Returns:
+        The version.
+    """
+    import mlflow
+
+    model = training.model
+    signature = _signature(model)
+    requirements = [f"{name}=={metadata.version(name)}" for name in NEEDED]
+    with store() as client, mlflow.start_run(run_id=run_id):
+        info = mlflow.sklearn.log_model(
+            model,
+            name="model",
+            serialization_format="skops",
+            skops_trusted_types=TRUSTED_TYPES,
+            signature=signature,
+            pip_requirements=requirements,
+            pyfunc_predict_fn="predict_proba",
+        )
+        digest = hashlib.sha256(_skops_file(info.model_uri).read_bytes()).hexdigest()
+        _make_registered_model(client, training.params.name, training.task)
+        version = client.create_model_version(
+            training.params.name,
+            source=info.model_uri,
+            run_id=run_id,
+            model_id=info.model_id,
+            tags={DIGEST: digest, "cxlab.task": training.task, "cxlab.selected": training.selected},
+        )
+        client.set_registered_model_alias(training.params.name, CHALLENGER, version.version)
+        client.set_tag(run_id, "cxlab.version_number", str(version.version))
+    return str(version.version)
+
+
+def load_model(name: str, version: str) -> Model:
+    """A registered model.
+
+    Args:
+        name: Of the registered model.
+        version: A number, or an alias such as `challenger`.
+    Raises:
+        ParamsError: There is no such model or version.
+        StoreError: The file differs from what was registered, or holds a type that is not ours.
+    """
+    import skops.io
+
+    with store() as client:
+        found = find_version(client, name, version)
+        path = _skops_file(found.source)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if digest != found.tags.get(DIGEST):
+            raise StoreError(
+                f"{name} version {found.version} is not the file that was registered: its SHA-256 differs."
+            )
+        foreign = set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES)
+        if foreign:
+            raise StoreError(f"{name} version {found.version} holds foreign types: {', '.join(sorted(foreign))}.")
+        return skops.io.load(path, trusted=TRUSTED_TYPES)
+
+
+def find_version(client: MlflowClient, name: str, version: str) -> Any:
+    """The registry's entry of a version number or alias."""
+    from mlflow.exceptions import MlflowException
+
+    names = [model.name for model in client.search_registered_models()]
+    if name not in names:
+        known = ", ".join(names) or "none yet; train one: cxlab run churn"
+        raise ParamsError(f"No registered model {name!r}.{nearest(name, names)} Models: {known}.")
+    try:
+        by_number = str(version).isdigit()
+        return (
+            client.get_model_version(name, version) if by_number else client.get_model_version_by_alias(name, version)
+        )
+    except MlflowException:
+        versions = sorted((int(item.version) for item in client.search_model_versions(f"name='{name}'")), reverse=True)
+        raise ParamsError(f"{name} has no version {version!r}. Versions: {listed(versions) or 'none'}.") from None
+
+
+def alias_versions(client: MlflowClient, name: str) -> dict[str, str]:
+    """Alias to version number; empty where the model is not registered."""
+    for model in client.search_registered_models(filter_string=f"name='{name}'"):
+        return {alias: str(version) for alias, version in client.get_registered_model(model.name).aliases.items()}
+    return {}
+
+
+def _make_registered_model(client: MlflowClient, name: str, task: str) -> None:
+    if not client.search_registered_models(filter_string=f"name='{name}'"):
+        client.create_registered_model(name, tags={"cxlab.task": task})
+
+
+def _skops_file(source: str) -> Path:
+    """The model's file; where the artifacts are remote, a copy that lives as long as the process."""
+    from mlflow.artifacts import download_artifacts
+
+    return Path(download_artifacts(source)) / "model.skops"
+
+
+def _signature(model: Model) -> Any:
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+    kinds = {"number": DataType.double, "category": DataType.string}
+    inputs = [ColSpec(kinds[column.kind], column.name, required=False) for column in model.schema.columns]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema([TensorSpec(np.dtype("float64"), (-1, 2))]))

@@ -1,0 +1,114 @@
+"""The floors and the doors: imports go down only, and each heavy library has one way in."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "cxlab"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+FLOORS = [
+    {"errors", "places", "params", "display"},
+    {"data"},
+    {"features", "metrics"},
+    {"models"},
+    {"tracking"},
+    {"release"},
+    {"notebooks", "doctor"},
+    {"cli"},
+]
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+BASE = {"errors": 0, "display": 1, "places": 1, "params": 2}  # the order within the lowest floor
+
+DOORS = {
+    "mlflow": {"tracking"},
+    "papermill": {"notebooks"},
+    "optuna": {"models/search"},
+    "onnx": {"release/onnx"},
+    "skl2onnx": {"release/onnx"},
+    "onnxruntime": {"release/onnx"},
+    "skops": {"tracking/registry"},
+    "pooch": {"data/catalog"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "pickle": set(),
+    "cloudpickle": set(),
+}
+HEAVY = ("mlflow", "papermill", "optuna", "lightgbm", "sklearn", "pandas", "numpy", "matplotlib", "onnx", "skops")
+
+
+def place(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").as_posix().removesuffix("/__init__")
+
+
+def imports(path: Path, *, runtime_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped: set[int] = set()
+    if runtime_only:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+                skipped |= {id(child) for child in ast.walk(node)}
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_imports_go_down_only(path: Path) -> None:
+    room = place(path).split("/")[0]
+    if room in ("", "__init__", "__main__"):
+        return
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "cxlab" or len(parts) < 2 or parts[1] not in FLOOR_OF or parts[1] == room:
+            continue
+        other = parts[1]
+        if FLOOR_OF[room] == FLOOR_OF[other] == 0:
+            assert BASE[other] < BASE[room], f"{place(path)} imports {name}"
+        else:
+            assert FLOOR_OF[other] < FLOOR_OF[room], f"{place(path)} imports {name}, which is not below it"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_heavy_libraries_come_in_by_their_door(path: Path) -> None:
+    here = place(path)
+    for name in imports(path, runtime_only=True):
+        doors = DOORS.get(name.split(".")[0])
+        if doors is not None:
+            assert any(here == door or here.startswith(f"{door}/") for door in doors), f"{here} imports {name}"
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {place(path).split("/")[0] for path in MODULES} - {"", "__init__", ".", "__main__"}
+    assert rooms == set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("start", ["import cxlab", "from cxlab.cli import app", "import cxlab.params"])
+def test_starting_loads_nothing_heavy(start: str) -> None:
+    code = f"{start}\nimport sys; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert loaded == []
+
+
+def test_telemetry_is_off_before_anything_loads() -> None:
+    code = "import cxlab, os; print(os.environ['MLFLOW_DISABLE_TELEMETRY'], os.environ['DO_NOT_TRACK'])"
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert said == ["true", "1"]
+
+
+def test_the_house_stays_small() -> None:
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES)
+    assert lines < 9_000
+    assert len([path for path in MODULES if path.name != "__init__.py"]) <= 45

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cxlab.errors import ParamsError
+from cxlab.params import Params, load_params
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Any:
+    def write(**keys: Any) -> Path:
+        path = tmp_path / "p.yaml"
+        path.write_text(yaml.safe_dump({"name": "a", "data": {"path": "x.csv"}} | keys), encoding="utf-8")
+        return path
+
+    return write
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 0.99))
+def test_an_override_is_the_same_as_the_file(seed: int, share: float) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain, full = Path(folder) / "a.yaml", Path(folder) / "b.yaml"
+        plain.write_text("name: a\ndata: {path: x.csv}\n")
+        full.write_text(f"name: a\ndata: {{path: x.csv}}\nsplit: {{seed: {seed}, test: {share!r}}}\n")
+        assert load_params(plain, [f"split.seed={seed}", f"split.test={share!r}"]) == load_params(full)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_file_of_ours_is_good(path: Path) -> None:
+    load_params(path)
+
+
+def test_the_commented_file_names_every_key() -> None:
+    tree = yaml.safe_load((ROOT / "params" / "churn.yaml").read_text(encoding="utf-8"))
+    model = Params.model_validate(tree).model_dump()
+    assert {key: set(value) if isinstance(value, dict) else None for key, value in tree.items()} == {
+        key: set(value) if isinstance(value, dict) else None for key, value in model.items()
+    }
+
+
+def test_paths_are_relative_to_the_file_and_overrides_to_the_shell(
+    file: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = file()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert load_params(path).data.path == str(tmp_path / "x.csv")
+    assert load_params(path, ["data.path=y.csv"]).data.path == str(elsewhere / "y.csv")
+    assert load_params(path, ["data.path=catalog:cdnow"]).data.path == "catalog:cdnow"
+
+
+def test_yes_and_true_and_1_are_read_as_text(file: Any) -> None:
+    for given_, read in ((True, "yes"), (1, "1"), ("yes", "yes"), ("Yes", "Yes")):
+        assert load_params(file(data={"path": "x", "positive": given_})).data.positive == read
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["serch.budget_s=5"], "Key 'serch' is not known. Did you mean 'search'?"),
+        (["search.buget_s=5"], "Key 'search.buget_s' is not known. Did you mean 'budget_s'?"),
+        (["search.budget_s=0"], "search.budget_s == 0, must be greater than 0."),
+        (["search.budget_s=soon"], "search.budget_s == 'soon', must be a valid number"),
+        (["search.trials=0"], "search.trials == 0, must be greater than or equal to 1."),
+        (
+            ["search.select=bst"],
+            "search.select == 'bst', must be one of best, simplest_within_noise. Did you mean 'best'?",
+        ),
+        (["split.method=tim"], "Did you mean 'time'?"),
+        (["split.test=1"], "split.test == 1, must be less than 1."),
+        (["task=chrun"], "task == 'chrun', must be one of churn. Did you mean 'churn'?"),
+        (["name="], "name == None"),
+        (["search.budget_s"], "has no value; write --set search.budget_s=10."),
+        (["search.budget_s=[1"], "is not a YAML value"),
+        (["data=5"], "data == 5"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_remedy(file: Any, overrides: list[str], says: str) -> None:
+    with pytest.raises(ParamsError) as caught:
+        load_params(file(), overrides)
+    assert says in str(caught.value)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "churn.yaml").write_text("name: [", encoding="utf-8")
+    (tmp_path / "list.yaml").write_text("- a\n", encoding="utf-8")
+    for name, says in (
+        ("chrn.yaml", "Did you mean 'churn.yaml'?"),
+        ("churn.yaml", "is not YAML"),
+        ("list.yaml", "no keys"),
+    ):
+        with pytest.raises(ParamsError, match=says):
+            load_params(tmp_path / name)
+    with pytest.raises(ParamsError, match="cannot be read"):
+        load_params(tmp_path)
+
+
+def test_params_are_frozen(file: Any) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_params(file()).name = "b"  # type: ignore[misc]
