@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cxlab.errors import CxlabError
     from cxlab.metrics.curves import gains, reliability
     from cxlab.metrics.intervals import evaluate
+    from cxlab.metrics.rates import rates
     from cxlab.models.splits import compare_splits
     from cxlab.models.task import train
     from cxlab.notebooks import record
@@ -44,6 +45,7 @@ _WHERE = {
     "gains": "cxlab.metrics.curves",
     "load_model": "cxlab.tracking.registry",
     "load_params": "cxlab.params",
+    "rates": "cxlab.metrics.rates",
     "read_table": "cxlab.data.table",
     "record": "cxlab.notebooks",
     "reliability": "cxlab.metrics.curves",
@@ -60,6 +62,7 @@ __all__ = [
     "gains",
     "load_model",
     "load_params",
+    "rates",
     "read_table",
     "record",
     "reliability",

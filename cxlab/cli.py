@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -306,10 +306,8 @@ def compare(
     ]
     show(f"Runs of {task}, newest first", rows, columns)
     if board.reference:
-        reference = board.reference
-        out.print(
-            f"Differences are to {reference['model']} version {reference['version']} ({reference['alias']}). {board.note}"
-        )
+        model, version, alias = (board.reference[key] for key in ("model", "version", "alias"))
+        out.print(f"Differences are to {model} version {version} ({alias}). {board.note}")
 
 
 @data_app.command("list")
@@ -391,7 +389,13 @@ def ui(port: Annotated[int, typer.Option(help="On loopback.")] = 5000) -> None:
         "--port",
         str(port),
     ]
-    raise typer.Exit(subprocess.call(command))
+    _become(command)
+
+
+def _become(command: list[str], extra: Mapping[str, str] | None = None) -> NoReturn:
+    """Another program takes this process over, so that what ends us ends it."""
+    sys.stdout.flush()
+    os.execve(command[0], command, os.environ | dict(extra or {}))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -399,9 +403,13 @@ def lab(context: typer.Context) -> None:
     """Open JupyterLab at our notebooks; further options are JupyterLab's own."""
     from cxlab.places import home
 
-    quiet = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    start = ["--LabApp.default_url=/lab/tree/notebooks/README.md", f"--ServerApp.root_dir={home()}"]
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyter", "lab", *start, *quiet, *context.args]))
+    # JupyterLab asks its makers for news and updates; our settings leave both out.
+    settings = os.pathsep.join(
+        filter(None, [str(Path(__file__).parent / "lab"), os.environ.get("JUPYTER_CONFIG_PATH")])
+    )
+    start = ["--LabApp.default_url=/lab/tree/notebooks/01_explore_data.ipynb", f"--ServerApp.root_dir={home()}"]
+    command = [sys.executable, "-m", "jupyter", "lab", *start, *context.args]
+    _become(command, {"JUPYTER_CONFIG_PATH": settings})
 
 
 @app.command()

@@ -45,7 +45,10 @@ class Result:
         raise NotImplementedError
 
     def _repr_html_(self) -> str:
-        table = self.frame().to_html(index=False, border=0, na_rep="", float_format=lambda x: f"{x:.4g}")
+        frame = self.frame()
+        table = (
+            "" if frame.empty else frame.to_html(index=False, border=0, na_rep="", float_format=lambda x: f"{x:.4g}")
+        )
         note = f"<p>{escape(self.note)}</p>" if self.note else ""
         return f"<h4>{escape(self.title)}</h4>{table}{note}"
 
@@ -62,6 +65,22 @@ def axes(title: str, *, width: float = 7.0, height: float = 3.6) -> Axes:
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(length=3)
     return ax
+
+
+def axes_grid(titles: list[str], *, columns: int = 3) -> list[Axes]:
+    """Small empty drawings side by side, one a title."""
+    import matplotlib.pyplot as plt
+
+    rows = max(1, -(-len(titles) // columns))
+    _, grid = plt.subplots(rows, columns, figsize=(3.2 * columns, 2.3 * rows), layout="constrained", squeeze=False)
+    used = list(grid.flat)[: max(1, len(titles))]
+    for title, ax in zip(titles, used, strict=False):
+        ax.set_title(title, loc="left", fontsize=9)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(length=2, labelsize=7)
+    for ax in list(grid.flat)[len(titles) :]:
+        ax.set_axis_off()
+    return used
 
 
 def interval_plot(

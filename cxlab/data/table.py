@@ -171,6 +171,27 @@ class Table:
         aside = {roles.id, roles.target, roles.time, *roles.drop}
         return tuple(name for name in map(str, self.frame.columns) if name not in aside)
 
+    def summary(self) -> pd.DataFrame:
+        """One row a feature: kind, missing values, distinct values, range or commonest value."""
+        rows = []
+        for column in self.schema().columns:
+            raw = self.frame[column.name]
+            common = as_text(raw).value_counts()
+            number = column.kind == "number"
+            rows.append(
+                {
+                    "column": column.name,
+                    "kind": column.kind,
+                    "missing": int(raw.isna().sum()),
+                    "distinct": raw.nunique(),
+                    "low": column.low,
+                    "median": raw.median() if number else None,
+                    "high": column.high,
+                    "commonest": f"{common.index[0]} ({common.iloc[0] / len(raw):.0%})" if len(common) else "",
+                }
+            )
+        return pd.DataFrame(rows)
+
     def check_roles(self) -> None:
         """Stops where a role names a column that is not there, or a feature that cannot be one.
 

@@ -1,0 +1,116 @@
+"""Every notebook runs top to bottom in a fresh kernel, and what it returns is checked."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbmake.nb_run import NotebookRun
+
+from cxlab import notebooks
+from cxlab.errors import NotebookError
+from cxlab.places import notebook
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+SAMPLE_ROWS, SAMPLE_CHURNED = 5000, 707  # data_samples/telecom_churn.md
+
+
+def run(name: str, folder: Path, *overrides: str) -> dict[str, Any]:
+    """Runs a committed notebook with nbmake, its parameters filled in by papermill; returns what it recorded."""
+    import papermill
+
+    told = {"params_file": str(FOLDER.parent / "params" / "churn.yaml"), "overrides": list(overrides)}
+    prepared = folder / f"{name}.ipynb"
+    papermill.execute_notebook(FOLDER / f"{name}.ipynb", prepared, told, prepare_only=True)
+    result = NotebookRun(prepared, default_timeout=300).execute()
+    assert result.error is None, result.error.trace
+    return notebooks.facts_of(result.nb)
+
+
+def test_01_explore_data(tmp_path: Path) -> None:
+    facts = run("01_explore_data", tmp_path)
+    assert (facts["rows"], facts["positives"]) == (SAMPLE_ROWS, SAMPLE_CHURNED)
+    assert "fail" not in facts["checks"].values()
+
+
+def test_02_train_churn(tmp_path: Path) -> None:
+    facts = run("02_train_churn", tmp_path, "search.trials=3")
+    assert {row["name"] for row in facts["candidates"]} >= {"prior", "logistic", "lightgbm"}
+    assert facts["trials"] == 3
+    assert facts["metrics"]["roc_auc"]["value"] == pytest.approx(0.917, abs=0.02)  # the defaults, measured: 0.917
+    assert facts["metrics"]["log_loss"]["value"] == pytest.approx(0.200, abs=0.02)
+    prior = next(row for row in facts["comparison"] if row["candidate"] == "prior" and row["metric"] == "log_loss")
+    assert prior["verdict"] == "worse"
+    assert facts["version"] == "1"
+    assert facts["splits"] == []  # the sample has no time
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_is_tested_here(path: Path) -> None:
+    assert f"test_{path.stem}" in globals()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_holds_no_logic_and_no_outputs(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert notebooks.TAG in code[0].metadata["tags"]
+    assert cells[0].cell_type == "markdown"
+    assert "next" in cells[-1].source.lower()
+    for cell in code:
+        assert cell.outputs == []
+        assert cell.execution_count is None
+        assert len(cell.source.splitlines()) <= 5, cell.source
+        banned = (ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.If, ast.Lambda)
+        assert not [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, banned)], cell.source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_sentence_says_why_before_each_call(path: Path) -> None:
+    """Every heading is followed by words, and no claim in them is a number that a re-run could falsify."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            heading, _, words = cell.source.partition("\n\n")
+            assert heading.startswith("#")
+            assert words
+
+
+def test_every_notebook_is_in_the_table_of_contents() -> None:
+    contents = (FOLDER / "README.md").read_text(encoding="utf-8")
+    for path in NOTEBOOKS:
+        assert f"[{path.stem}]({path.name})" in contents
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ({"param_file": "x"}, "Parameter 'param_file' is not known. Did you mean 'params_file'?"),
+        ({"overrides": "search.trials=3"}, "parameter overrides == 'search.trials=3', must be of type list"),
+    ],
+)
+def test_an_undeclared_parameter_stops_before_the_kernel_starts(
+    told: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(NotebookError, match=says):
+        notebooks.execute(notebook("churn"), told, to=tmp_path / "out.ipynb")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_notebook_that_records_nothing_is_not_taken_for_done() -> None:
+    with pytest.raises(NotebookError, match="did not record run_id; it recorded nothing"):
+        notebooks.require({}, "run_id")
+
+
+def test_later_records_add_up() -> None:
+    cells = [nbformat.v4.new_code_cell("", outputs=[nbformat.v4.new_output("display_data", {notebooks.FACTS: facts})])
+             for facts in ({"a": 1, "b": 1}, {"b": 2})]  # fmt: skip
+    assert notebooks.facts_of(nbformat.v4.new_notebook(cells=cells)) == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("name", ["churn", "train_churn", "02_train_churn", "02_train_churn.ipynb"])
+def test_a_notebook_answers_to_its_names(name: str) -> None:
+    assert notebook(name).name == "02_train_churn.ipynb"
