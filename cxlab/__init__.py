@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 # Nothing phones home: telemetry of every library below is off before it loads.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, of JupyterLab without its widgets
 
 if TYPE_CHECKING:
     from cxlab.data.quality import check

@@ -287,27 +287,17 @@ def compare(
     board = compare_runs(task, metric=metric, last=last)
     rows = _records(board.frame())
     if as_json:
-        emit({"task": task, "reference": board.reference, "rows": rows})
+        emit({"task": task, "references": board.references, "rows": rows})
         return
     for row in rows:
         row["95 % interval"] = _range(row["low"], row["high"])
         row["its interval"] = _range(row["diff_low"], row["diff_high"])
-    columns = [
-        "version",
-        "selected",
-        "data",
-        "split",
-        "metric",
-        "value",
-        "95 % interval",
-        "difference",
-        "its interval",
-        "verdict",
-    ]
-    show(f"Runs of {task}, newest first", rows, columns)
-    if board.reference:
-        model, version, alias = (board.reference[key] for key in ("model", "version", "alias"))
-        out.print(f"Differences are to {model} version {version} ({alias}). {board.note}")
+    columns = ["model", "version", "selected", "data", "split", "metric", "value", "95 % interval"]
+    show(f"Runs of {task}, newest first", rows, [*columns, "difference", "its interval", "verdict"])
+    for reference in board.references:
+        model, version, alias = (reference[key] for key in ("model", "version", "alias"))
+        out.print(f"Differences of {model} are to version {version} ({alias}).", highlight=False)
+    out.print(board.note, highlight=False)
 
 
 @data_app.command("list")

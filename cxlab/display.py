@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -45,15 +45,16 @@ class Result:
         raise NotImplementedError
 
     def _repr_html_(self) -> str:
-        frame = self.frame()
-        table = (
-            "" if frame.empty else frame.to_html(index=False, border=0, na_rep="", float_format=lambda x: f"{x:.4g}")
-        )
-        note = f"<p>{escape(self.note)}</p>" if self.note else ""
-        return f"<h4>{escape(self.title)}</h4>{table}{note}"
+        return as_html(self.title, self.frame(), self.note)
 
     def __repr__(self) -> str:
         return f"{self.title}\n{self.frame().to_string(index=False)}"
+
+
+def as_html(title: str, frame: pd.DataFrame, note: str) -> str:
+    """A heading, the table unless it is empty, and a sentence."""
+    table = "" if frame.empty else frame.to_html(index=False, border=0, na_rep="", float_format=lambda x: f"{x:.4g}")
+    return f"<h4>{escape(title)}</h4>{table}" + (f"<p>{escape(note)}</p>" if note else "")
 
 
 def axes(title: str, *, width: float = 7.0, height: float = 3.6) -> Axes:
@@ -65,6 +66,11 @@ def axes(title: str, *, width: float = 7.0, height: float = 3.6) -> Axes:
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(length=3)
     return ax
+
+
+def row_height(rows: Sized) -> float:
+    """Inches for a drawing with one label a row."""
+    return 1.3 + 0.42 * len(rows)
 
 
 def axes_grid(titles: list[str], *, columns: int = 3) -> list[Axes]:
@@ -144,3 +150,19 @@ def progress(label: str) -> Iterator[Progress]:
     finally:
         bar.advance(1.0)
         bar.close()
+
+
+def svg(ax: Axes, description: str) -> str:
+    """A drawing as inline SVG, text as text, described for those who cannot see it; the drawing is closed."""
+    import io
+
+    import matplotlib.pyplot as plt
+
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    out = io.StringIO()
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cxlab"}):
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    body = out.getvalue()
+    return body[body.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)

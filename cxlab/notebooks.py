@@ -125,7 +125,8 @@ class _Worker(threading.Thread):
         from jupyter_core.utils import ensure_event_loop
         from traitlets.config import Config
 
-        local = Config({"KernelManager": {"transport": "ipc"}})  # files only we can open, not ports that all can
+        sockets = str(self.reports.with_name("kernel"))
+        local = Config({"KernelManager": {"transport": "ipc", "ip": sockets}})  # only we can open them, unlike ports
         notebook, to, parameters = self.job
         os.environ[PROGRESS_FILE] = str(self.reports)
         try:

@@ -84,6 +84,17 @@ class ValueParams(_Section):
     capacity: float = Field(0.10, gt=0, le=1)
 
 
+class FairnessParams(_Section):
+    """Which differences between segments are judged, and how large they may be."""
+
+    metrics: tuple[Literal["tpr", "fpr", "selection_rate", "precision", "auc", "calibration_error"], ...] = (
+        "tpr",
+        "fpr",
+    )
+    max_difference: float = Field(0.10, gt=0, le=1)
+    min_group: int = Field(50, ge=1)
+
+
 class Params(_Section):
     """All that a run may be told.
 
@@ -98,6 +109,7 @@ class Params(_Section):
     split: SplitParams = SplitParams()
     search: SearchParams = SearchParams()
     value: ValueParams = ValueParams()
+    fairness: FairnessParams = FairnessParams()
 
     def flat(self) -> dict[str, Any]:
         """Dotted names and plain values, as a tracking server shows them.

@@ -52,14 +52,9 @@ def test_a_random_split_of_calls_in_the_order_of_time_flatters(trained: Callable
     later, mixed = (each.evaluation.values("logistic")["roc_auc"] for each in (temporal, random))
     assert later.high < mixed.low
     assert mixed.value - later.value > 0.1  # measured: 0.790 and 0.632
-
-
-def test_the_split_comparison_says_that_the_world_moved(read: Read) -> None:
-    gap = compare_splits(*read("bank_marketing"))
+    gap = compare_splits(temporal)
     assert "the world moved" in gap.note
-    random, temporal = gap.frame()["value"]
-    assert random == pytest.approx(0.79, abs=0.02)
-    assert temporal == pytest.approx(0.71, abs=0.04)  # depends on the model far more than the random one
+    assert gap.frame()["value"].tolist() == pytest.approx([mixed.value, later.value], abs=0.01)
 
 
 def test_what_the_catalogue_declares_as_known_afterwards_is_refused_by_name(trained: Callable[..., Training]) -> None:

@@ -62,7 +62,7 @@ def suspects(frame: pd.DataFrame, features: Sequence[str], y: np.ndarray) -> lis
     rest = [name for name in frame.columns if name in kept and name not in named]
     if not rest:
         return found
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):  # on a busy machine threads wait for each other for longer than they work
         return found + _far_ahead(frame[rest], y, rng)

@@ -169,7 +169,7 @@ def _duplicate_rows(table: Table) -> Answer:
     return (
         "fail",
         int(again.sum()),
-        f"{int(again.sum()):,} rows repeat an earlier one in every column (the first is row {int(again.argmax()):,}). "
+        f"{int(again.sum()):,} rows repeat an earlier one in full (the first: row {int(again.argmax()) + 1:,}). "
         "One copy may train while another tests: remove them, or name an id and split by group.",
     )
 
@@ -322,7 +322,8 @@ def _labels(table: Table) -> Answer:
             return "fail", _outside(as_text(frame[target]), table.roles.positive), part + str(error)
     values = as_text(table.frame[target]).value_counts()
     said = listed(f"{value!r} {count:,}" for value, count in values.items())
-    return "pass", 0, f"{target!r} has two values ({said}); {table.roles.positive!r} is the positive one."
+    positive = as_text(table.frame[target])[table.outcome() == 1].iloc[0]
+    return "pass", 0, f"{target!r} has two values ({said}); {positive!r} is the positive one."
 
 
 def _outside(text: pd.Series, positive: str) -> int:

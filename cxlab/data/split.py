@@ -96,7 +96,7 @@ def times(table: Table) -> np.ndarray:
         rows = np.flatnonzero(read.isna())
         raise DataError(
             f"data.time {name!r}: {len(rows):,} of {len(raw):,} values are missing or no ISO 8601 times (row "
-            f"{rows[0]:,}: {raw.iloc[rows[0]]!r}). Write them as 2026-01-31 or 2026-01-31T10:00."
+            f"{rows[0] + 1:,}: {raw.iloc[rows[0]]!r}). Write them as 2026-01-31 or 2026-01-31T10:00."
         )
     return read.to_numpy()
 

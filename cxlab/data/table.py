@@ -254,7 +254,7 @@ def binary(column: pd.Series, positive: str) -> np.ndarray:
     if text.isna().any():
         rows = np.flatnonzero(text.isna())
         raise DataError(
-            f"Target {name!r} is missing in {len(rows):,} of {len(text):,} rows (the first is row {rows[0]:,}). "
+            f"Target {name!r} is missing in {len(rows):,} of {len(text):,} rows (the first: row {rows[0] + 1:,}). "
             "Remove the rows whose outcome is not known."
         )
     values = sorted(set(text))

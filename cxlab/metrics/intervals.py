@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cxlab.display import Result, axes, interval_plot
+from cxlab.display import Result, axes, interval_plot, row_height
 from cxlab.errors import ParamsError, unknown
 from cxlab.metrics.bootstrap import Interval, check_level, interval, resampled
 from cxlab.metrics.sample import Array, Draws, Metric, Sample
@@ -76,7 +76,7 @@ class Comparison(Result):
     def plot(self, metric: str | None = None) -> Axes:
         """Differences of one metric (the first, unless named), with their intervals."""
         m = _position(metric, self.metrics)
-        ax = axes(f"{self.metrics[m].title}: difference to {self.reference}")
+        ax = axes(f"{self.metrics[m].title}: difference to {self.reference}", height=row_height(self.candidates))
         labels = [f"{name}\n({row[m]})" for name, row in zip(self.candidates, self.verdicts, strict=True)]
         ends = np.array([row[m] for row in self.differences]).reshape(-1, 3)
         interval_plot(ax, labels, *ends.T, reference=0.0)
@@ -147,7 +147,10 @@ class Evaluation(Result):
         """Candidates by one metric (the first, unless named), with their intervals."""
         m = _position(metric, self.metrics)
         shown = self.metrics[m]
-        ax = axes(f"{shown.title}: {self.n:,} customers, {self.positives:,} of them positive")
+        ax = axes(
+            f"{shown.title}: {self.n:,} customers, {self.positives:,} of them positive",
+            height=row_height(self.candidates),
+        )
         ends = np.array([self.values(name)[shown.name] for name in self.candidates])
         interval_plot(ax, list(self.candidates), *ends.T)
         ax.set_xlabel(_reading(shown, self.level))

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from cxlab.data.table import Table
 
 LEVELS = 8  # groups a column; rarer categories share one
+OTHER = "(other)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Rates(Result):
     """Outcome rates by column and group.
 
@@ -72,7 +73,7 @@ def rates(table: Table, columns: Sequence[str] | None = None) -> Rates:
     for name in names:
         if name not in table.frame:
             raise missing_column(name, map(str, table.frame.columns))
-        group = _groups(table.frame[name])
+        group = groups(table.frame[name])
         counted = pd.Series(outcome).groupby(group, sort=False, observed=True).agg(["size", "sum"])
         order = [label for label in group.cat.categories if label in counted.index]
         counted = counted.loc[order]
@@ -84,24 +85,53 @@ def rates(table: Table, columns: Sequence[str] | None = None) -> Rates:
     return Rates(pd.concat(parts, ignore_index=True) if parts else empty, float(outcome.mean()))
 
 
-def _groups(column: pd.Series) -> pd.Series:
-    """A label a row, ordered: quantiles of a number, the commonest categories, `(missing)` last."""
+def groups(column: pd.Series, *, categories: int = LEVELS, bins: int = 5) -> pd.Series:
+    """A label a row, ordered: quantiles of a number, the commonest categories, `(other)` and `(missing)` last.
+
+    Args:
+        column: Values, shape (n,). Numbers of more than 8 values are cut at their quantiles.
+        categories: The most values kept apart; the others share `(other)`.
+        bins: Into how many parts numbers are cut; ties may leave fewer.
+    Returns:
+        Ordered categories with a fresh index, shape (n,).
+    Examples:
+        >>> import pandas as pd
+        >>> groups(pd.Series(["a", "b", "a", None, "c"]), categories=2).tolist()
+        ['a', 'b', 'a', '(missing)', '(other)']
+    """
     import pandas as pd
 
     from cxlab.data.table import MISSING, as_text
 
     column = column.reset_index(drop=True)
-    if pd.api.types.is_numeric_dtype(column) and column.nunique() > LEVELS:
-        cut = pd.qcut(column, 5, duplicates="drop")
-        labels = [f"{item.left:.4g} to {item.right:.4g}" for item in cut.cat.categories]
-        text = cut.cat.rename_categories(labels).astype(object)
-    else:
-        text, labels = as_text(column), []
-        common = text.value_counts().index[:LEVELS]
-        numeric = pd.api.types.is_numeric_dtype(column)
-        labels = sorted(common, key=float) if numeric else list(common)
-        if text.nunique() > LEVELS:
-            text = text.where(text.isin(common) | text.isna(), "(other)")
-            labels.append("(other)")
-    text = text.where(text.notna(), MISSING)
-    return text.astype(pd.CategoricalDtype(list(dict.fromkeys([*labels, MISSING])), ordered=True))
+    number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    if number:
+        column = column.astype("float64").replace([np.inf, -np.inf], np.nan)
+    if number and column.nunique() > LEVELS:
+        cut = pd.qcut(column, bins, duplicates="drop")
+        if len(cut.cat.categories) > 1:  # else one value fills them all: better shown as itself
+            labels = _ranges(cut.cat.categories)
+            return _ordered(cut.cat.rename_categories(labels).astype(object), [*labels, MISSING])
+    text = as_text(column)
+    common = text.value_counts().sort_index().sort_values(ascending=False, kind="stable").index[:categories]
+    labels = sorted(common, key=float) if number else list(common)
+    if text.nunique() > categories:
+        text = text.where(text.isin(common) | text.isna(), OTHER)
+        labels.append(OTHER)
+    return _ordered(text, [*labels, MISSING])
+
+
+def _ordered(text: pd.Series, labels: list[str]) -> pd.Series:
+    import pandas as pd
+
+    return text.where(text.notna(), labels[-1]).astype(pd.CategoricalDtype(list(dict.fromkeys(labels)), ordered=True))
+
+
+def _ranges(cuts: pd.IntervalIndex) -> list[str]:
+    """Names of neighbouring ranges, with as many digits as tell them apart."""
+    labels: list[str] = []
+    for digits in (4, 8, 15):
+        labels = [f"{item.left:.{digits}g} to {item.right:.{digits}g}" for item in cuts]
+        if len(set(labels)) == len(labels):
+            break
+    return labels

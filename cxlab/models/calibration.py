@@ -74,13 +74,16 @@ def log_loss(y: np.ndarray, probability: np.ndarray) -> float:
     return float(-np.mean(np.where(y == 1, np.log(p), np.log1p(-p))))
 
 
-def choose(probability: np.ndarray, y: np.ndarray, folds: list[np.ndarray]) -> tuple[Calibrator, np.ndarray]:
+def choose(
+    probability: np.ndarray, y: np.ndarray, folds: list[np.ndarray], *, forward: bool = False
+) -> tuple[Calibrator, np.ndarray]:
     """The calibrator with the lowest cross-fitted log loss, and its cross-fitted probabilities.
 
     Args:
         probability: Out-of-fold probabilities of the positive class, shape (n,).
         y: Outcomes in {0, 1}, shape (n,).
         folds: Positions of each validation fold; together they are all n.
+        forward: The folds are in the order of time: each is calibrated by earlier ones alone, the first by none.
     Returns:
         The calibrator fitted on all n, and probabilities of shape (n,), each from a calibrator that has not seen it.
         A calibrator that would turn the order around (a weight below zero) is not considered.
@@ -88,9 +91,9 @@ def choose(probability: np.ndarray, y: np.ndarray, folds: list[np.ndarray]) -> t
     best: tuple[Calibrator, np.ndarray] = (NoCalibration(), probability)
     lowest = log_loss(y, probability)
     for calibrator in (BetaCalibration(tied=True), BetaCalibration()):
-        crossed = np.empty_like(probability)
-        for fold in folds:
-            rest = np.setdiff1d(np.arange(len(y)), fold)
+        crossed = probability.copy()
+        for fold in folds[1:] if forward else folds:
+            rest = np.arange(fold[0]) if forward else np.setdiff1d(np.arange(len(y)), fold)
             if len(np.unique(y[rest])) < 2:
                 break
             crossed[fold] = BetaCalibration(calibrator.tied).fit(probability[rest], y[rest]).apply(probability[fold])

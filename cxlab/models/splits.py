@@ -9,28 +9,29 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import pandas as pd
 
 from cxlab.data.split import make_split
-from cxlab.data.table import Table
 from cxlab.display import Result, axes, interval_plot
 from cxlab.metrics.intervals import evaluate
-from cxlab.models.task import task_of
-from cxlab.params import Params
+from cxlab.models.task import BLEND, Training, task_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SplitGap(Result):
     """The same candidate under a random and under a temporal split.
 
     Attributes:
         rows: One a split; empty where no column tells time.
+        model: The candidate that was fitted under both.
     """
 
     rows: pd.DataFrame = field(repr=False)
+    model: str
 
     title: ClassVar[str] = "The same model under two splits"
 
@@ -45,7 +46,7 @@ class SplitGap(Result):
         random, temporal = self.rows["value"]
         apart = self.rows["low"].iloc[0] > self.rows["high"].iloc[1]
         told = "the world moved" if apart else "no difference beyond noise"
-        return f"Random split {random:.3f}, temporal split {temporal:.3f}: {told}. Expect the temporal figure in use."
+        return f"{self.model}: random split {random:.3f}, temporal {temporal:.3f}; {told}. Expect the latter."
 
     def frame(self) -> pd.DataFrame:
         return self.rows
@@ -59,29 +60,33 @@ class SplitGap(Result):
         return interval_plot(ax, self.rows["split"].tolist(), self.rows["value"], self.rows["low"], self.rows["high"])
 
 
-def compare_splits(table: Table, params: Params, *, metric: str = "roc_auc") -> SplitGap:
-    """Fits the task's most capable candidate, at its defaults, under a random and a temporal split.
+def compare_splits(training: Training, *, metric: str = "roc_auc") -> SplitGap:
+    """Fits the selected model again, at its settings, under a random and under a temporal split.
 
     Args:
-        table: The data; `data.time` must tell time, else the result says that the question does not apply.
-        params: The test share and the seed are taken from here.
+        training: Its data must tell time, else the result says that the question does not apply. Scores are taken
+            before calibration.
         metric: The figure to compare.
     """
     columns = ["split", "n", "positives", "rate_train", "rate_test", "metric", "value", "low", "high"]
+    table, params = training.table, training.params
     if table.roles.time is None or table.test is not None:
-        return SplitGap(pd.DataFrame(columns=columns))
+        return SplitGap(pd.DataFrame(columns=columns), training.selected)
     task = task_of(params.task)
-    y = task.outcome(table)
-    candidate, seed = task.candidates[-1], params.split.seed
+    y, seed = task.outcome(table), params.split.seed
+    shares = training[training.selected].settings if training.selected == BLEND else {training.selected: 1.0}
+    builders = {candidate.name: candidate.build for candidate in task.candidates}
     rows = []
     for method, title in (("stratified", "random"), ("time", "temporal")):
         split = make_split(table, y, params.split.model_copy(update={"method": method}))
         schema = table.schema(split.train)
-        estimator = candidate.build(schema, dict(candidate.default), seed)
-        estimator.fit(schema.encode(table.frame.iloc[split.train]), y[split.train])
-        score = estimator.predict_proba(schema.encode(table.frame.iloc[split.test]))[:, 1]
+        X, test = (schema.encode(table.frame.iloc[part]) for part in (split.train, split.test))
+        score = np.zeros(len(test))
+        for name, share in shares.items():
+            fitted = builders[name](schema, training[name].settings, seed).fit(X, y[split.train])
+            score += share * fitted.predict_proba(test)[:, 1]
         metrics = [item for item in task.metrics(params.value) if item.name == metric]
-        found = evaluate(y[split.test], {candidate.name: score}, metrics, seed=seed).values(candidate.name)[metric]
+        found = evaluate(y[split.test], {"model": score}, metrics, seed=seed).values("model")[metric]
         rates = y[split.train].mean(), y[split.test].mean()
         rows.append((title, len(split.test), int(y[split.test].sum()), *rates, metric, *found))
-    return SplitGap(pd.DataFrame(rows, columns=columns))
+    return SplitGap(pd.DataFrame(rows, columns=columns), training.selected)

@@ -13,7 +13,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -21,11 +21,12 @@ import joblib
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
+from threadpoolctl import threadpool_limits
 
 from cxlab.data.quality import identifiers
 from cxlab.data.split import Split, make_split
 from cxlab.data.table import Schema, Table
-from cxlab.display import Result, axes, interval_plot, progress
+from cxlab.display import Result, as_html, progress
 from cxlab.errors import DataError, ParamsError, unknown
 from cxlab.metrics.classification import Metric
 from cxlab.metrics.intervals import Comparison, Evaluation, evaluate
@@ -67,6 +68,7 @@ class Candidate:
         build: (schema, settings, seed) to an unfitted estimator that reads what `Schema.encode` returns.
         default: Settings of the first trial.
         space: What later trials may change.
+        constant: It tells nobody apart, so it is neither calibrated nor blended.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Candidate:
     build: Callable[[Schema, dict[str, Any], int], BaseEstimator]
     default: Mapping[str, Any] = field(default_factory=dict)
     space: Space = field(default_factory=Space)
+    constant: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ class Fitted:
         settings: The settings that search chose; for a blend its members' weights.
         validation: Calibrated, cross-fitted probabilities of the validated training rows, shape (n_validated,).
         history: One entry a trial.
+        constant: It tells nobody apart.
     """
 
     name: str
@@ -164,9 +168,10 @@ class Fitted:
     settings: dict[str, Any]
     validation: np.ndarray = field(repr=False)
     history: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    constant: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Training(Result):
     """What a training found.
 
@@ -229,12 +234,21 @@ class Training(Result):
         frame.insert(1, "selected", frame["candidate"] == self.selected)
         return frame
 
+    def wide(self) -> pd.DataFrame:
+        """One row a candidate, one column a metric, as text: value (low to high)."""
+        frame = self.evaluation.frame()
+        frame["text"] = [f"{r.value:.3f} ({r.low:.3f} to {r.high:.3f})" for r in frame.itertuples()]
+        table = frame.pivot(index="candidate", columns="metric", values="text")
+        table = table.loc[[c.name for c in self.candidates], frame["metric"].unique()].reset_index()
+        table.insert(1, "", ["selected" if name == self.selected else "" for name in table["candidate"]])
+        return table.rename_axis(columns=None)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.title, self.wide(), f"{len(self.outcome_test):,} test rows. {self.note}")
+
     def plot(self, metric: str | None = None) -> Axes:
         """One metric over candidates, with intervals."""
-        metric = metric or self.metric
-        rows = self.evaluation.frame().query("metric == @metric")
-        ax = axes(f"{rows['title'].iloc[0] if 'title' in rows else metric} on the test part, 95 % interval")
-        return interval_plot(ax, rows["candidate"].tolist(), rows["value"], rows["low"], rows["high"])
+        return self.evaluation.plot(metric or self.metric)
 
     def settings(self) -> pd.DataFrame:
         """What the search chose: one row a candidate, with its calibration and validation figure."""
@@ -337,6 +351,13 @@ class _Ground:
         ends = np.cumsum([len(valid) for _, valid in self.split.folds])
         return np.split(np.arange(ends[-1]), ends[:-1])
 
+    def calibrated(self, predictions: np.ndarray, *, constant: bool = False) -> tuple[Any, np.ndarray]:
+        """A calibrator learnt from out-of-fold predictions, and what it makes of them, cross-fitted."""
+        if constant:
+            return calibration.NoCalibration(), predictions
+        forward = self.split.method == "time"
+        return calibration.choose(predictions, self.y_valid, self.fold_positions, forward=forward)
+
     def out_of_fold(self, candidate: Candidate, settings: dict[str, Any]) -> np.ndarray:
         build = functools.partial(candidate.build, self.schema, settings, self.seed)
         return np.concatenate(_parallel((_fit_predict, build(), self.X, self.y, fold) for fold in self.split.folds))
@@ -397,7 +418,10 @@ def _fit_predict(estimator: BaseEstimator, X: pd.DataFrame, y: np.ndarray, fold:
 
 def _parallel(calls: Any) -> list[Any]:
     """Calls on all cores, as threads: the work is in compiled code, and each result depends on its call alone."""
-    return joblib.Parallel(n_jobs=-1, prefer="threads")(joblib.delayed(function)(*args) for function, *args in calls)
+    with threadpool_limits(1):  # one core a call: else every call's matrix products would want all of them
+        return joblib.Parallel(n_jobs=-1, prefer="threads")(
+            joblib.delayed(function)(*args) for function, *args in calls
+        )
 
 
 def _fit_all(candidates: Sequence[Candidate], found: Mapping[str, Trials], ground: _Ground) -> tuple[Fitted, ...]:
@@ -407,9 +431,10 @@ def _fit_all(candidates: Sequence[Candidate], found: Mapping[str, Trials], groun
     lines = []
     for candidate, member in zip(candidates, members, strict=True):
         trials = found[candidate.name]
-        calibrator, validation = calibration.choose(trials.predictions, ground.y_valid, ground.fold_positions)
+        calibrator, validation = ground.calibrated(trials.predictions, constant=candidate.constant)
         model = Model(ground.schema, [member], [1.0], calibrator)
-        lines.append(Fitted(candidate.name, candidate.title, model, trials.settings, validation, trials.history))
+        line = Fitted(candidate.name, candidate.title, model, trials.settings, validation, trials.history)
+        lines.append(replace(line, constant=candidate.constant))
     return tuple(lines)
 
 
@@ -423,14 +448,15 @@ def _with_blend(
     """Adds the mean of the two strongest where cross-validation says that it beats both."""
     sign = -1 if metric.higher_is_better else 1
     y = ground.y_valid
-    ranked = sorted(fitted, key=lambda candidate: sign * metric(y, candidate.validation))[:2]
+    telling = [line for line in fitted if not line.constant]
+    ranked = sorted(telling, key=lambda candidate: sign * metric(y, candidate.validation))[:2]
     if len(ranked) < 2:
         return fitted
     first, second = (found[candidate.name].predictions for candidate in ranked)
     options = []
     for weight in WEIGHTS:
         mean = weight * first + (1 - weight) * second
-        calibrator, validation = calibration.choose(mean, y, ground.fold_positions)
+        calibrator, validation = ground.calibrated(mean)
         options.append((sign * metric(y, validation), float(weight), calibrator, validation))
     loss, weight, calibrator, validation = min(options, key=lambda option: option[0])
     if loss >= sign * metric(y, ranked[0].validation):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
-from cxlab.display import Result, axes, interval_plot
+from cxlab.display import Result, axes, interval_plot, row_height
 from cxlab.errors import ParamsError, unknown
 from cxlab.metrics.intervals import evaluate
 from cxlab.models.task import task_of
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 NOT_PAIRED = "cannot tell"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Leaderboard(Result):
-    """Finished runs, newest first, against a reference.
+    """Finished runs, newest first, each against its model's reference.
 
     Attributes:
         rows: One a run and metric.
-        reference: The run compared with: run_id, model, version, alias; empty where there is none.
+        references: The runs compared with, one a model: run_id, model, version, alias.
         metric: The metric that tables and figures show.
     """
 
     rows: pd.DataFrame = field(repr=False)
-    reference: dict[str, Any]
+    references: list[dict[str, Any]]
     metric: str
 
     title: ClassVar[str] = "Runs"
@@ -49,15 +49,15 @@ class Leaderboard(Result):
 
     def plot(self) -> Axes:
         rows = self.rows[self.rows["metric"] == self.metric]
-        labels = [f"v{row.version} {row.selected}" for row in rows.itertuples()]
-        ax = axes(f"{self.metric} on each run's test part, 95 % interval")
+        labels = [f"{row.model} v{row.version} {row.selected}" for row in rows.itertuples()]
+        ax = axes(f"{self.metric} on each run's test part, 95 % interval", height=row_height(labels))
         return interval_plot(ax, labels, rows["value"], rows["low"], rows["high"])
 
 
 def compare(name: str, *, metric: str | None = None, last: int = 20) -> Leaderboard:
     """Compares the finished runs of a task, or of one registered model.
 
-    The reference is the champion; before there is one, the challenger (the newest version).
+    A run's reference is its model's champion; before there is one, the challenger (the newest version).
 
     Args:
         name: A task, or a model's name.
@@ -75,14 +75,17 @@ def compare(name: str, *, metric: str | None = None, last: int = 20) -> Leaderbo
         chosen = metric or task.selection_metric
         if chosen != "all" and chosen not in metrics:
             raise ParamsError(unknown("Metric", chosen, [*metrics, "all"]))
-        reference = _reference(client, runs)
-        base = _predictions(client, reference["run_id"]) if reference else None
+        models = {run.info.experiment_id: client.get_experiment(run.info.experiment_id).name for run in runs}
+        references = {key: _reference(client, model) for key, model in models.items()}
+        bases = {key: _predictions(client, item["run_id"]) if item else None for key, item in references.items()}
         rows = []
         for run in runs:
-            pairs = _paired(client, run, reference, base)
-            for key in metrics if chosen == "all" else [chosen]:
-                rows.append(_row(run, key) | pairs.get(key, _cannot_tell(pairs)))
-    return Leaderboard(pd.DataFrame(rows), reference, task.selection_metric if chosen == "all" else chosen)
+            key = run.info.experiment_id
+            pairs = _paired(client, run, references[key], bases[key])
+            for item in metrics if chosen == "all" else [chosen]:
+                rows.append({"model": models[key]} | _row(run, item) | pairs.get(item, _cannot_tell(pairs)))
+    shown = task.selection_metric if chosen == "all" else chosen
+    return Leaderboard(pd.DataFrame(rows), [item for item in references.values() if item], shown)
 
 
 def _finished(client: MlflowClient, name: str) -> list[Run]:
@@ -101,15 +104,14 @@ def _nothing(client: MlflowClient, name: str) -> str:
     return unknown("Model", name, dict.fromkeys(known))
 
 
-def _reference(client: MlflowClient, runs: list[Run]) -> dict[str, Any]:
-    """The champion of the newest run's model, else its challenger; empty if its run is gone."""
-    model = client.get_experiment(runs[0].info.experiment_id).name
+def _reference(client: MlflowClient, model: str) -> dict[str, Any]:
+    """A model's champion, else its challenger; empty where it has neither."""
     aliases = alias_versions(client, model)
     alias = CHAMPION if CHAMPION in aliases else CHALLENGER
     if alias not in aliases:
         return {}
     version = client.get_model_version(model, aliases[alias])
-    return {"run_id": version.run_id, "model": model, "version": version.version, "alias": alias}
+    return {"run_id": version.run_id, "model": model, "version": str(version.version), "alias": alias}
 
 
 def _predictions(client: MlflowClient, run_id: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import pandas as pd
 from cxlab.errors import CxlabError
 from cxlab.metrics import curves
 from cxlab.metrics.bootstrap import Interval
+from cxlab.models.subject import subject_of
 from cxlab.models.task import Fitted, Training
 from cxlab.places import acting_person, home
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PREDICTIONS = "predictions.parquet"
+OUT_OF_FOLD = "out_of_fold.parquet"
+PARAMS = "params.json"
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ def of_training(training: Training) -> Iterator[Record]:
     yield Tag("cxlab.data.sha256", source.sha256)
     yield Tag("cxlab.selected", training.selected)
     yield Tag("cxlab.split", training.split.method)
+    yield Tag("mlflow.note.content", description(training))
     yield Param("data.sha256", source.sha256)
     yield Param("search.trials_made", str(training.trials))
     yield from _metrics(training.evaluation.values(training.selected))
@@ -110,11 +114,14 @@ def of_training(training: Training) -> Iterator[Record]:
     yield Rows("comparison.csv", training.comparison.frame())
     yield Rows("trials.csv", trials_frame(training))
     yield Rows(PREDICTIONS, predictions_frame(training))
+    subject = subject_of(training)
+    yield Rows(OUT_OF_FOLD, pd.DataFrame({"row": subject.valid_rows, "score": subject.score_valid}))
+    yield Text(PARAMS, training.params.model_dump_json(indent=2) + "\n")
     yield Text("environment.txt", "\n".join(environment()) + "\n")
     yield Text("settings.json", json.dumps({c.name: c.settings for c in training.candidates}, indent=2) + "\n")
     selected = training.scores[training.selected]
     yield Figure("figures/leaderboard.png", training.plot)
-    yield Figure("figures/comparison.png", training.comparison.plot)
+    yield Figure("figures/comparison.png", lambda: training.comparison.plot(training.metric))
     yield Figure("figures/reliability.png", curves.reliability(training.outcome_test, selected).plot)
     yield Figure("figures/gains.png", curves.gains(training.outcome_test, selected).plot)
 
@@ -137,6 +144,26 @@ def _metrics(values: dict[str, Interval]) -> Iterator[Metric]:
         yield Metric(name, interval.value)
         yield Metric(f"{name}_low", interval.low)
         yield Metric(f"{name}_high", interval.high)
+
+
+def description(training: Training) -> str:
+    """What the run found, as the Markdown that MLflow shows on its page."""
+    metric, n = training.metric, len(training.outcome_test)
+    against = training.comparison.frame().query("metric == @metric").set_index("candidate")
+    lines = [
+        f"**{training.selected}** was selected on cross-validated training rows. On the {n:,} test rows:",
+        "",
+        f"| candidate | {metric} | 95 % interval | against {training.selected} | 95 % interval |",
+        "|---|---|---|---|---|",
+    ]
+    for candidate in training.candidates:
+        own = training.evaluation.values(candidate.name)[metric]
+        said, apart = "selected", ""
+        if candidate.name in against.index:
+            row = against.loc[candidate.name]
+            said, apart = str(row["verdict"]), f"{row['diff_low']:+.4f} to {row['diff_high']:+.4f}"
+        lines.append(f"| {candidate.name} | {own.value:.4f} | {own.low:.4f} to {own.high:.4f} | {said} | {apart} |")
+    return "\n".join([*lines, "", f"{training.trials} trials; replay with `search.trials={training.trials}`."])
 
 
 def trials_frame(training: Training) -> pd.DataFrame:

@@ -7,8 +7,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cxlab.errors import ParamsError, StoreError, listed, nearest
+import pandas as pd
+
+from cxlab.data.split import make_split
+from cxlab.data.table import read_table
+from cxlab.errors import DataError, ParamsError, StoreError, listed, nearest
+from cxlab.models.subject import Subject
 from cxlab.models.task import Model, Training
+from cxlab.params import Params
+from cxlab.tracking.records import OUT_OF_FOLD, PARAMS
 from cxlab.tracking.store import store
 
 if TYPE_CHECKING:
@@ -93,6 +100,32 @@ def load_model(name: str, version: str) -> Model:
         if foreign:
             raise StoreError(f"{name} version {found.version} holds foreign types: {', '.join(sorted(foreign))}.")
         return skops.io.load(path, trusted=TRUSTED_TYPES)
+
+
+def open_version(name: str, version: str) -> Subject:
+    """A registered model with the data it learnt from, as evidence looks at it.
+
+    Raises:
+        ParamsError: There is no such model or version.
+        DataError: Its training data are gone.
+        StoreError: They changed since, or the model's file did.
+    """
+    model = load_model(name, version)
+    with store() as client:
+        found = find_version(client, name, version)
+        files = {key: Path(client.download_artifacts(found.run_id, key)) for key in (PARAMS, OUT_OF_FOLD)}
+        params = Params.model_validate_json(files[PARAMS].read_text(encoding="utf-8"))
+        scores = pd.read_parquet(files[OUT_OF_FOLD])
+        trained_on = client.get_run(found.run_id).data.tags["cxlab.data.sha256"]
+    what = f"{name} version {found.version}"
+    try:
+        table = read_table(params.data)
+    except DataError as error:
+        raise DataError(f"The data that {what} learnt from are gone: {error}") from None
+    if table.source.sha256 != trained_on:
+        raise StoreError(f"The data that {what} learnt from have changed: {params.data.path} has another SHA-256 now.")
+    split = make_split(table, table.outcome(), params.split)
+    return Subject(what, params, table, split, model, scores["score"].to_numpy())
 
 
 def find_version(client: MlflowClient, name: str, version: str) -> Any:

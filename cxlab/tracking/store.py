@@ -26,12 +26,12 @@ def store() -> Iterator[MlflowClient]:
     folder = store_folder()
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     import mlflow
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     mlflow.set_tracking_uri(tracking_uri())
     mlflow.set_registry_uri(tracking_uri())
     where = folder or tracking_uri()
@@ -52,7 +52,8 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     """The experiment of a use case, made with its artifacts beside the store."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        return client.create_experiment(name, artifact_location=artifact_root(name))
+        tags = {"mlflow.experimentKind": "custom_model_development"}  # MLflow then opens it at its runs
+        return client.create_experiment(name, artifact_location=artifact_root(name), tags=tags)
     if found.lifecycle_stage != "active":
         raise StoreError(
             f"Experiment {name!r} is deleted in MLflow; restore it there, or use another name in the params."

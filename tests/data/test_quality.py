@@ -137,7 +137,7 @@ def test_duplicates() -> None:
     frame = clean()
     again = pd.concat([frame, frame.iloc[:7]], ignore_index=True)
     assert answer("duplicate_rows", again).rows == 7
-    assert "the first is row 400" in answer("duplicate_rows", again).reason
+    assert "the first: row 401" in answer("duplicate_rows", again).reason
     assert answer("duplicate_ids", again).rows == 7
     frame.loc[:4, "customer_id"] = None
     assert "missing in 5 rows" in answer("duplicate_ids", frame).reason

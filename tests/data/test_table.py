@@ -92,7 +92,7 @@ def test_false_0_and_no_are_one(positive: str) -> None:
     [
         (["yes", "yes"], "yes", "has 1 values .* must have 2"),
         (["yes", "no", "maybe"], "yes", "has 3 values .*maybe"),
-        (["yes", None, "no"], "yes", "missing in 1 of 3 rows .*row 1"),
+        (["yes", None, "no"], "yes", "missing in 1 of 3 rows .*row 2"),
         (["left", "stayed"], "yes", "data.positive == 'yes', must be one of .*left, stayed"),
         (["Yes ", "no"], "left", "data.positive == 'left'"),
         ([1, 2], "yes", "data.positive == 'yes'"),

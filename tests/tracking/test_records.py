@@ -35,12 +35,19 @@ def test_a_parent_shows_what_is_needed_to_repeat_and_to_trust_it(training: Train
     for name, interval in training.evaluation.values(training.selected).items():
         assert (metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"]) == tuple(interval)
     frames = of_kind(items, records.Rows)
-    assert set(frames) == {"leaderboard.csv", "validation.csv", "comparison.csv", "trials.csv", records.PREDICTIONS}
+    assert set(frames) == {
+        "leaderboard.csv",
+        "validation.csv",
+        "comparison.csv",
+        "trials.csv",
+        records.PREDICTIONS,
+        records.OUT_OF_FOLD,
+    }
     assert len(frames["trials.csv"].frame) == training.trials
     assert set(of_kind(items, records.Figure)) == {
         f"figures/{name}.png" for name in ("leaderboard", "comparison", "reliability", "gains")
     }
-    assert {"environment.txt", "settings.json"} == set(of_kind(items, records.Text))
+    assert {"environment.txt", "settings.json", records.PARAMS} == set(of_kind(items, records.Text))
 
 
 def test_no_customer_is_named_in_what_is_logged(training: Training) -> None:

@@ -12,13 +12,14 @@ import pandas as pd
 import pytest
 
 from cxlab.data.table import read_table
-from cxlab.errors import ParamsError, StoreError
+from cxlab.errors import DataError, ParamsError, StoreError
+from cxlab.models.subject import subject_of
 from cxlab.models.task import Training, train
 from cxlab.params import load_params
 from cxlab.places import store_folder
 from cxlab.tracking import artifacts
 from cxlab.tracking.leaderboard import compare
-from cxlab.tracking.registry import load_model
+from cxlab.tracking.registry import load_model, open_version
 from cxlab.tracking.runs import tracked
 from cxlab.tracking.store import store
 
@@ -48,6 +49,22 @@ def test_what_is_registered_scores_as_it_was_evaluated(logged: Logged) -> None:
     for version in (facts["version"], "challenger"):
         model = load_model("small", version)
         assert np.array_equal(model.predict_proba(rows)[:, 1], training.scores[training.selected])
+
+
+def test_a_version_reopens_as_it_was(logged: Logged, params_file: Path) -> None:
+    training, facts = logged()
+    before, after = subject_of(training), open_version("small", facts["version"])
+    assert np.array_equal(before.score_test, after.score_test)
+    assert np.array_equal(before.score_valid, after.score_valid)
+    assert np.array_equal(before.outcome_valid, after.outcome_valid)
+    assert before.params == after.params
+    data = params_file.parent / "customers.csv"
+    data.write_text(data.read_text(encoding="utf-8") + "c99999,1,0.5,basic,north,yes\n", encoding="utf-8")
+    with pytest.raises(StoreError, match="learnt from have changed"):
+        open_version("small", "1")
+    data.unlink()
+    with pytest.raises(DataError, match="small version 1 learnt from are gone: No file"):
+        open_version("small", "1")
 
 
 def test_no_file_of_a_run_is_a_pickle(logged: Logged) -> None:
@@ -118,8 +135,7 @@ def test_children_hang_on_their_parent(logged: Logged) -> None:
 def test_the_newest_is_the_challenger_and_the_reference_until_there_is_a_champion(logged: Logged) -> None:
     first, second = logged("search.candidates=[prior]")[1], logged("search.candidates=[logistic]")[1]
     board = compare("churn")
-    assert board.reference["run_id"] == second["run_id"]
-    assert board.reference["alias"] == "challenger"
+    assert [(item["run_id"], item["alias"]) for item in board.references] == [(second["run_id"], "challenger")]
     rows = board.frame().set_index("run_id")
     assert rows.loc[first["run_id"], "verdict"] == "worse"
     assert rows.loc[second["run_id"], "verdict"] == "reference"

@@ -1,0 +1,1 @@
+"""Evidence: what a reviewer needs to know before a model meets customers."""
