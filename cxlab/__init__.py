@@ -24,9 +24,16 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, of JupyterLab without its widgets
 
 if TYPE_CHECKING:
+    from cxlab.data.files import read_frame
     from cxlab.data.quality import check
     from cxlab.data.table import read_table
     from cxlab.errors import CxlabError
+    from cxlab.evidence.drift import drift_between
+    from cxlab.evidence.importance import dependence, importance
+    from cxlab.evidence.over_time import over_time
+    from cxlab.evidence.reasons import reasons, what_if
+    from cxlab.evidence.remedy import remedy
+    from cxlab.evidence.report import review
     from cxlab.metrics.curves import gains, reliability
     from cxlab.metrics.intervals import evaluate
     from cxlab.metrics.rates import rates
@@ -35,41 +42,64 @@ if TYPE_CHECKING:
     from cxlab.notebooks import record
     from cxlab.params import load_params
     from cxlab.tracking.leaderboard import compare
-    from cxlab.tracking.registry import load_model
+    from cxlab.tracking.registry import open_version
+    from cxlab.tracking.reports import report_of
     from cxlab.tracking.runs import tracked
 
 _WHERE = {
     "CxlabError": "cxlab.errors",
+    "audit": "cxlab.evidence.fairness",
     "check": "cxlab.data.quality",
     "compare": "cxlab.tracking.leaderboard",
     "compare_splits": "cxlab.models.splits",
+    "dependence": "cxlab.evidence.importance",
+    "drift_between": "cxlab.evidence.drift",
     "evaluate": "cxlab.metrics.intervals",
     "gains": "cxlab.metrics.curves",
-    "load_model": "cxlab.tracking.registry",
+    "importance": "cxlab.evidence.importance",
     "load_params": "cxlab.params",
+    "open_version": "cxlab.tracking.registry",
+    "over_time": "cxlab.evidence.over_time",
     "rates": "cxlab.metrics.rates",
+    "read_frame": "cxlab.data.files",
     "read_table": "cxlab.data.table",
+    "reasons": "cxlab.evidence.reasons",
     "record": "cxlab.notebooks",
     "reliability": "cxlab.metrics.curves",
+    "remedy": "cxlab.evidence.remedy",
+    "report_of": "cxlab.tracking.reports",
+    "review": "cxlab.evidence.report",
     "tracked": "cxlab.tracking.runs",
     "train": "cxlab.models.task",
+    "what_if": "cxlab.evidence.reasons",
 }
 
 __all__ = [
     "CxlabError",
+    "audit",
     "check",
     "compare",
     "compare_splits",
+    "dependence",
+    "drift_between",
     "evaluate",
     "gains",
-    "load_model",
+    "importance",
     "load_params",
+    "open_version",
+    "over_time",
     "rates",
+    "read_frame",
     "read_table",
+    "reasons",
     "record",
     "reliability",
+    "remedy",
+    "report_of",
+    "review",
     "tracked",
     "train",
+    "what_if",
 ]
 
 

@@ -146,36 +146,57 @@ def _run(name: str, params_file: Path | None, overrides: list[str], quiet: bool)
 
     started = time.monotonic()
     path = notebook(name)
+    if "params_file" not in notebooks.parameters_of(path):
+        return _execute(path, _direct(overrides), started)
     key = path.stem.split("_", 1)[1].removeprefix("train_")
     default = home() / "params" / f"{key}.yaml"
     file = (
         params_file.absolute() if params_file else (default if default.exists() else home() / "params" / "churn.yaml")
     )
     _refuse_early(load_params(file, overrides))
-    absolute = [_absolute(item) for item in overrides]
     if not quiet:
         err.print(f"Running [bold]{path.name}[/] with {_plain(_short(file))} {_plain(' '.join(overrides))}".rstrip())
+    return _execute(path, {"params_file": str(file), "overrides": [_absolute(item) for item in overrides]}, started)
+
+
+def _execute(path: Path, told: Mapping[str, Any], started: float) -> dict[str, Any]:
+    """Runs a notebook and completes what it recorded: the seconds in all, and where its executed copy is."""
+    from cxlab import notebooks
+
     with tempfile.TemporaryDirectory() as folder, _bar(path.stem) as watch:
-        told = {"params_file": str(file), "overrides": absolute}
+        copy = Path(folder) / path.name
         try:
-            executed = notebooks.execute(path, told, to=Path(folder) / path.name, watch=watch)
+            facts = notebooks.execute(path, told, to=copy, watch=watch).facts
         except CxlabError:
             raise
         except Exception:
-            err.print(f"The notebook as far as it came: {_plain(_keep_without_run(Path(folder) / path.name))}")
+            err.print(f"The notebook as far as it came: {_plain(_keep_without_run(copy))}")
             raise
         except KeyboardInterrupt:
             raise CxlabError("Interrupted. Finished trials are kept: the same command goes on from there.") from None
-        facts = executed.facts
-        if path.stem.split("_", 1)[1].startswith("train_"):
-            notebooks.require(facts, "run_id", "artifacts", "metrics")
-            facts["seconds"] = {"total": None, "report": None, **facts["seconds"]}
-            facts["notebook"] = _keep(executed.path, facts)
-            facts["report"] = None
-            facts["seconds"]["total"] = round(time.monotonic() - started, 2)
-        else:
-            facts["notebook"] = _keep_without_run(executed.path)
+        if not path.stem.split("_", 1)[1].startswith("train_"):
+            return facts | {"notebook": _keep_without_run(copy)}
+        notebooks.require(facts, "run_id", "artifacts", "metrics", "report")
+        facts["notebook"] = _keep(copy, facts)
+    facts["report"] = facts["report"].removeprefix("file://")
+    facts["seconds"]["total"] = round(time.monotonic() - started, 2)
     return facts
+
+
+def _direct(overrides: list[str]) -> dict[str, Any]:
+    """Values for a notebook that has parameters of its own and no params file."""
+    import yaml
+
+    told = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ParamsError(f"--set {override!r} has no value; write --set version=2.")
+        value = yaml.safe_load(text)
+        told[key] = str(value) if key == "version" else value
+        if key == "current" and value:
+            told[key] = str(Path(value).absolute())
+    return told
 
 
 def _refuse_early(params: Params) -> None:
@@ -249,11 +270,16 @@ def _say_next(results: list[dict[str, Any]]) -> None:
         for line in _verdicts(facts):
             out.print(line, highlight=False)
         seconds = facts["seconds"]
-        rest = seconds["total"] - seconds["fit"]
+        rest = seconds["total"] - seconds["fit"] - seconds["report"]
         fit = f"{seconds['fit']:.0f} s fitting {facts['trials']} trials"
-        out.print(f"{seconds['total']:.0f} s in all: {fit}, {rest:.0f} s the rest.")
+        out.print(
+            f"{seconds['total']:.0f} s in all: {fit}, {seconds['report']:.0f} s the report, {rest:.0f} s the rest."
+        )
+        for line in facts["summary"]:
+            out.print(f"  {_plain(line)}", highlight=False)
+        out.print(f"Report: {_plain(facts['report'])}", highlight=False)
         out.print(f"Executed notebook: {_plain(facts['notebook'])}\n", highlight=False)
-    out.print("Compare runs:    cxlab compare churn\nSee them in MLflow: cxlab ui (or make ui)", highlight=False)
+    out.print("Compare runs: cxlab compare churn. See them in MLflow: cxlab ui (or make ui).", highlight=False)
 
 
 def _verdicts(facts: Mapping[str, Any]) -> list[str]:
@@ -298,6 +324,71 @@ def compare(
         model, version, alias = (reference[key] for key in ("model", "version", "alias"))
         out.print(f"Differences of {model} are to version {version} ({alias}).", highlight=False)
     out.print(board.note, highlight=False)
+
+
+Model = Annotated[str, typer.Argument(help="A registered model's name.")]
+Version = Annotated[str, typer.Argument(help="A version's number, or an alias such as challenger.")]
+
+
+@app.command()
+def report(model: Model, version: Version, as_json: AsJson = False) -> None:
+    """Show where a version's review is, and its summary.
+
+    The page needs no network: open it in a browser, print it, send it.
+    """
+    from cxlab.tracking.reports import report_of
+
+    filed = report_of(model, version)
+    if as_json:
+        emit({"path": str(filed.path), **filed.facts})
+        return
+    for line in filed.facts["summary"]:
+        out.print(_plain(line), highlight=False)
+    out.print(_plain(str(filed.path)), highlight=False)
+
+
+@app.command()
+def drift(
+    model: Model,
+    version: Version,
+    current: Annotated[Path, typer.Argument(help="A CSV or Parquet file with the model's columns.")],
+    as_json: AsJson = False,
+) -> None:
+    """Hold data against what a version learnt from. Exit 1 if anything that matters moved."""
+    from cxlab.data.files import read_frame
+    from cxlab.evidence.drift import drift_between
+    from cxlab.tracking.registry import open_version
+    from cxlab.tracking.reports import report_of
+
+    frame, _ = read_frame(current)
+    subject, filed = open_version(model, version), report_of(model, version)
+    threshold = filed.facts["threshold"]["value"]
+    found = drift_between(subject, frame, importance=filed.weights, threshold=threshold)
+    rows = _records(found.frame())
+    if as_json:
+        values = {name: item._asdict() for name, item in found.estimated.values.items()}
+        performance = None if found.performance is None else _records(found.performance.frame())
+        emit({"drift": rows, "estimated": values, "performance": performance, "moved": found.moved})
+    else:
+        columns = [
+            "column",
+            "verdict",
+            "weight",
+            "test",
+            "p_adjusted",
+            "missing_reference",
+            "missing_current",
+            "reason",
+        ]
+        show(f"{current.name} against the training data of {subject.name}", rows, columns)
+        out.print(found.note, highlight=False)
+        show(
+            "Performance, estimated from the scores alone",
+            _records(found.estimated.frame()),
+            ["metric", "value", "low", "high"],
+        )
+        out.print(found.estimated.note, highlight=False)
+    raise typer.Exit(1 if found.moved else 0)
 
 
 @data_app.command("list")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 import pytest
 from nbmake.nb_run import NotebookRun
 
@@ -19,11 +20,12 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SAMPLE_ROWS, SAMPLE_CHURNED = 5000, 707  # data_samples/telecom_churn.md
 
 
-def run(name: str, folder: Path, *overrides: str) -> dict[str, Any]:
+def run(name: str, folder: Path, *overrides: str, told: dict[str, Any] | None = None) -> dict[str, Any]:
     """Runs a committed notebook with nbmake, its parameters filled in by papermill; returns what it recorded."""
     import papermill
 
-    told = {"params_file": str(FOLDER.parent / "params" / "churn.yaml"), "overrides": list(overrides)}
+    if told is None:
+        told = {"params_file": str(FOLDER.parent / "params" / "churn.yaml"), "overrides": list(overrides)}
     prepared = folder / f"{name}.ipynb"
     papermill.execute_notebook(FOLDER / f"{name}.ipynb", prepared, told, prepare_only=True)
     result = NotebookRun(prepared, default_timeout=300).execute()
@@ -37,8 +39,25 @@ def test_01_explore_data(tmp_path: Path) -> None:
     assert "fail" not in facts["checks"].values()
 
 
-def test_02_train_churn(tmp_path: Path) -> None:
-    facts = run("02_train_churn", tmp_path, "search.trials=3")
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """A store in which the training notebook ran once, and what that returned."""
+    folder = tmp_path_factory.mktemp("trained")
+    uri = f"sqlite:///{folder}/store/mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        return uri, run("02_train_churn", folder, "search.trials=3")
+
+
+@pytest.fixture
+def review(trained: tuple[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs a notebook on the version that the training notebook registered."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", trained[0])
+    return lambda name, **told: run(name, tmp_path, told={"model": "churn", "version": "1"} | told)
+
+
+def test_02_train_churn(trained: tuple[str, dict[str, Any]]) -> None:
+    facts = trained[1]
     assert {row["name"] for row in facts["candidates"]} >= {"prior", "logistic", "lightgbm"}
     assert facts["trials"] == 3
     assert facts["metrics"]["roc_auc"]["value"] == pytest.approx(0.917, abs=0.02)  # the defaults, measured: 0.917
@@ -47,6 +66,32 @@ def test_02_train_churn(tmp_path: Path) -> None:
     assert prior["verdict"] == "worse"
     assert facts["version"] == "1"
     assert facts["splits"] == []  # the sample has no time
+    assert len(facts["summary"]) == 5
+
+
+def test_03_explain(review: Any) -> None:
+    facts = review("03_explain")
+    assert facts["features"] == 19
+    assert facts["strongest"] in {"total_day_minutes", "total_day_charge", "number_customer_service_calls"}
+    assert 1 <= len(facts["reasons"]) <= 3
+    assert not any("area" in reason for reason in facts["reasons"])
+
+
+def test_04_audit_fairness(review: Any) -> None:
+    facts = review("04_audit_fairness")
+    assert facts["rows"] == 3 * 6  # area codes by rates
+    assert facts["verdicts"].get("fail", 0) == 0
+    assert facts["verdicts"]["shown"] == 3 * 4
+
+
+def test_05_report_drift(review: Any, tmp_path: Path) -> None:
+    still = review("05_report_drift")
+    assert not still["moved"]
+    assert still["columns"] == 19 + 1  # and the score
+    sample = pd.read_csv(FOLDER.parent / "data_samples" / "telecom_churn.csv").tail(1000)
+    sample["total_day_minutes"] += 60
+    sample.to_csv(tmp_path / "moved.csv", index=False)
+    assert review("05_report_drift", current=str(tmp_path / "moved.csv"))["moved"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -34,7 +34,7 @@ def test_every_command_is_in_the_readme(name: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_on_a_page_exists_with_its_options(page: Path) -> None:
     known = commands()
-    for line in re.findall(r"`(cxlab [a-z][^`]*)`|^\s*(?:\$ )?(cxlab [a-z][^#\n]*)", page.read_text("utf-8"), re.M):
+    for line in re.findall(r"`(cxlab [a-z][^`]*)`|^\$ (cxlab [a-z][^#\n]*)", page.read_text("utf-8"), re.M):
         words = (line[0] or line[1]).split()
         name = " ".join(words[1:3]) if " ".join(words[1:3]) in known else words[1]
         assert name in known, line

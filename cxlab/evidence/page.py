@@ -49,13 +49,16 @@ class Drawing:
     kind: str = "figure"
 
 
+Part = Text | Rows | Drawing
+
+
 @dataclass(frozen=True)
 class Section:
     """One heading of the page."""
 
     id: str
     title: str
-    parts: list[Text | Rows | Drawing] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
 
 
 def rows(caption: str, frame: pd.DataFrame, columns: Sequence[str] | None = None, *, folded: bool = False) -> Rows:
@@ -79,7 +82,8 @@ def _cell(value: Any) -> Cell:
     if isinstance(value, float):
         return Cell(f"{value:.4g}", "number")
     text = str(value)
-    return Cell(text, text.replace(" ", "-") if text in VERDICTS else "")
+    style = text.replace(" ", "-") if text in VERDICTS else "long" if len(text) > 40 else ""
+    return Cell(text, style)
 
 
 def render(title: str, subtitle: str, summary: Sequence[dict[str, str]], sections: Sequence[Section]) -> str:

@@ -127,7 +127,7 @@ def _ordered(text: pd.Series, labels: list[str]) -> pd.Series:
     return text.where(text.notna(), labels[-1]).astype(pd.CategoricalDtype(list(dict.fromkeys(labels)), ordered=True))
 
 
-def _ranges(cuts: pd.IntervalIndex) -> list[str]:
+def _ranges(cuts: pd.Index) -> list[str]:
     """Names of neighbouring ranges, with as many digits as tell them apart."""
     labels: list[str] = []
     for digits in (4, 8, 15):

@@ -7,6 +7,7 @@ them to MLflow in one loop.
 from __future__ import annotations
 
 import json
+import math
 import platform
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cxlab.errors import CxlabError
+from cxlab.evidence.drift import evidently_page
 from cxlab.metrics import curves
 from cxlab.metrics.bootstrap import Interval
 from cxlab.models.subject import subject_of
@@ -27,9 +29,13 @@ from cxlab.places import acting_person, home
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from cxlab.evidence.report import Report
+
 PREDICTIONS = "predictions.parquet"
 OUT_OF_FOLD = "out_of_fold.parquet"
 PARAMS = "params.json"
+REPORT_PAGE = "report/report.html"
+REPORT_FACTS = "report/report.json"
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,14 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Page:
+    """A file that something else writes."""
+
+    path: str
+    write: Callable[[Path], object]
+
+
+@dataclass(frozen=True)
 class DataUsed:
     """The data set, as MLflow's own column of data sets shows it."""
 
@@ -82,7 +96,7 @@ class DataUsed:
     rows: int
 
 
-Record = Param | Metric | Tag | Text | Rows | Figure | DataUsed
+Record = Param | Metric | Tag | Text | Rows | Figure | Page | DataUsed
 
 
 def of_params(task: str, flat: dict[str, Any]) -> Iterator[Record]:
@@ -124,6 +138,24 @@ def of_training(training: Training) -> Iterator[Record]:
     yield Figure("figures/comparison.png", lambda: training.comparison.plot(training.metric))
     yield Figure("figures/reliability.png", curves.reliability(training.outcome_test, selected).plot)
     yield Figure("figures/gains.png", curves.gains(training.outcome_test, selected).plot)
+
+
+def of_report(report: Report) -> Iterator[Record]:
+    """The evidence, on the parent run: the page, its facts, its figures, and key figures for MLflow's own table."""
+    for name, figure in report.key_figures().items():
+        if math.isfinite(figure):
+            yield Metric(name, figure)
+    yield Text(REPORT_PAGE, report.html())
+    yield Text(REPORT_FACTS, json.dumps(report.facts(), indent=1) + "\n")
+    subject = report.subject
+    yield Page(
+        "report/evidently.html",
+        lambda path: evidently_page(subject.train, subject.test, subject.model.schema, path),
+    )
+    yield Figure("figures/importance.png", report.importance.plot)
+    yield Figure("figures/value.png", report.value.plot)
+    if not report.audit.frame().empty:
+        yield Figure("figures/fairness.png", report.audit.plot)
 
 
 def of_candidate(training: Training, candidate: Fitted) -> Iterator[Record]:

@@ -24,6 +24,8 @@ from cxlab.tracking.store import experiment_id, store
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from cxlab.evidence.report import Report
+
 OWNER = "cxlab.owner"
 
 
@@ -42,8 +44,8 @@ class Run:
     facts: dict[str, Any] = field(default_factory=dict)
     _client: Any = None
 
-    def log(self, training: Training) -> dict[str, Any]:
-        """Logs the training, one child run a candidate, and registers the selected model.
+    def log(self, training: Training, report: Report | None = None) -> dict[str, Any]:
+        """Logs the training, one child run a candidate, and its report; registers the selected model.
 
         Returns:
             The facts of the run, ready for JSON.
@@ -55,9 +57,17 @@ class Run:
             child = self._client.create_run(experiment, tags=tags)
             log_records(self._client, child.info.run_id, records.of_candidate(training, candidate))
             self._client.set_terminated(child.info.run_id)
+        started = time.monotonic()
+        if report is not None:
+            log_records(self._client, self.run_id, records.of_report(report))
+        drawn = time.monotonic() - started
         version = registry.register(training, self.run_id)
         self.facts = {**summary(training), "run_id": self.run_id, "model": training.params.name, "version": version}
         self.facts["artifacts"] = self.artifact_uri
+        if report is not None:
+            self.facts["seconds"]["report"] = report.seconds + drawn
+            self.facts["report"] = f"{self.artifact_uri}/{records.REPORT_PAGE}"
+            self.facts["summary"] = [f"{line['question']} {line['answer']}" for line in report.summary]
         return self.facts
 
 
@@ -155,6 +165,8 @@ def _write(item: records.Record, path: Path) -> None:
             frame.to_parquet(path, index=False)
         case records.Rows(_, frame):
             frame.to_csv(path, index=False)
+        case records.Page(_, write):
+            write(path)
         case records.Figure(_, draw):
             import matplotlib.pyplot as plt
 

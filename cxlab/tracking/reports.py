@@ -1,0 +1,49 @@
+"""The report that hangs on a version's run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cxlab.errors import DataError
+from cxlab.tracking.records import REPORT_FACTS, REPORT_PAGE
+from cxlab.tracking.registry import find_version
+from cxlab.tracking.store import store
+
+
+@dataclass(frozen=True)
+class Filed:
+    """A report as it was logged.
+
+    Attributes:
+        path: The page.
+        facts: Its facts.
+    """
+
+    path: Path
+    facts: dict[str, Any]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """How much the model uses each column, summing to one."""
+        return {row["feature"]: row["share"] for row in self.facts["importance"]}
+
+
+def report_of(name: str, version: str) -> Filed:
+    """The report of a registered version.
+
+    Raises:
+        ParamsError: There is no such model or version.
+        DataError: Its run has no report.
+    """
+    with store() as client:
+        found = find_version(client, name, version)
+        there = {item.path for item in client.list_artifacts(found.run_id, "report")}
+        if not {REPORT_PAGE, REPORT_FACTS} <= there:
+            raise DataError(
+                f"{name} version {found.version} was logged without a report. Train it again: cxlab run {name}"
+            )
+        page, facts = (Path(client.download_artifacts(found.run_id, path)) for path in (REPORT_PAGE, REPORT_FACTS))
+    return Filed(page, json.loads(facts.read_text(encoding="utf-8")))
