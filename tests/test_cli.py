@@ -338,3 +338,56 @@ def test_data_check_says_no_with_status_1(params_file: Path, cxlab: Callable[...
     checks = {check["code"]: check for check in json.loads(out)["checks"]}
     assert checks["duplicate_rows"]["status"] == "fail"
     assert checks["duplicate_rows"]["rows"] == 3
+
+
+# The report and drift of a version
+
+
+@pytest.fixture
+def version(params_file: Path, cxlab: Callable[..., Any]) -> dict[str, Any]:
+    status, out, _ = cxlab("run", "churn", "--params", params_file, "--json")
+    assert status == 0
+    return dict(json.loads(out))
+
+
+def test_report_and_drift_of_a_version(
+    version: dict[str, Any], params_file: Path, customers: Callable[..., pd.DataFrame], cxlab: Callable[..., Any]
+) -> None:
+    status, out, _ = cxlab("report", "small", version["version"], "--json")
+    facts = json.loads(out)
+    assert status == 0
+    assert {"path", "summary", "fairness", "drift", "importance"} <= set(facts)
+    assert Path(facts["path"]).read_text(encoding="utf-8").startswith("<!doctype html>")
+
+    same, moved = params_file.parent / "same.csv", params_file.parent / "moved.csv"
+    customers(seed=1).to_csv(same, index=False)
+    customers(seed=1).assign(calls=lambda frame: frame["calls"] + 5).to_csv(moved, index=False)
+    status, out, _ = cxlab("drift", "small", "challenger", same, "--json")
+    assert status == 0
+    status, out, _ = cxlab("drift", "small", "challenger", moved, "--json")
+    found = json.loads(out)
+    assert status == 1
+    assert found["drift"][0]["column"] == "calls" or found["drift"][0]["column"] == "(score)"
+    assert set(found["estimated"]["roc_auc"]) == {"value", "low", "high"}
+
+    mistakes = {
+        ("report", "small", "9"): "small has no version '9'",
+        ("report", "smal", "1"): "Did you mean 'small'?",
+        ("drift", "small", "1", "nowhere.csv"): "No file",
+        ("drift", "small", "1", str(other(params_file.parent, "columns"))): "lacks 4 of the model's 4 columns: calls",
+        ("drift", "small", "1", str(other(params_file.parent, "rows"))): "has no rows",
+    }
+    for words, says in mistakes.items():
+        status, out, err = cxlab(*words)
+        assert (status, out) == (2, ""), words
+        assert says in err
+    (params_file.parent / "customers.csv").unlink()
+    status, _, err = cxlab("drift", "small", "1", same)
+    assert status == 2
+    assert "The data that small version 1 learnt from are gone" in err
+
+
+def other(folder: Path, kind: str) -> Path:
+    path = folder / f"{kind}.csv"
+    path.write_text({"columns": "a,b\n1,2\n", "rows": "calls,noise,plan,region\n"}[kind], encoding="utf-8")
+    return path

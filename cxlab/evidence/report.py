@@ -125,11 +125,11 @@ class Report(Result):
     def _moved(self) -> str:
         found = self.drift.drift
         mattering = found.mattering
-        said = f"Between training and test, {len(mattering)} of the columns that the model uses (or its score) moved"
+        said = f"Between training and test, {len(mattering)} of what the model uses (its columns, its score) moved"
         said += f": {', '.join(mattering[:5])}." if mattering else "."
         before, after = self.subject.outcome_train.mean(), self.subject.outcome_test.mean()
         said += f" The outcome happened in {before:.1%} of training rows and {after:.1%} of test rows."
-        return f"{said} {' '.join(self.periods.loud)}".strip()
+        return f"{said} The world moved: {'; '.join(self.periods.loud[:3])}." if self.periods.loud else said
 
     def _unknown(self) -> str:
         unsure = (self.audit.frame()["verdict"] == "cannot tell").sum()
@@ -137,10 +137,11 @@ class Report(Result):
         parts = [
             "whether a contact saves anybody (only an experiment tells)",
             f"{unsure} differences between groups" if unsure else "",
-            "what a person must look at in the data: " + "; ".join(suspects) if suspects else "",
+            f"data checks that could not tell: {', '.join(map(repr, suspects))}" if suspects else "",
             "how it does on later customers, for the data tell no time" if not self.periods.applies else "",
         ]
-        return "; ".join(part for part in parts if part).capitalize() + "."
+        said = "; ".join(part for part in parts if part)
+        return f"{said[0].upper()}{said[1:]}."
 
     def key_figures(self) -> dict[str, float]:
         """What MLflow's own table shows of the report."""
@@ -301,7 +302,7 @@ class Report(Result):
     def _drift(self) -> Section:
         drift, periods = self.drift.drift, self.periods
         parts: list[Part] = [
-            *(Text(f"The world moved. {said}", loud=True) for said in periods.loud),
+            *([Text(f"The world moved: {'; '.join(periods.loud)}.", loud=True)] if periods.loud else []),
             rows("Training against test, what matters first", drift.frame()),
             Text(drift.note),
         ]
