@@ -255,8 +255,8 @@ def drift_between(
 ) -> DriftReport:
     """A current sample against the data of a model.
 
-    Columns are compared with the training rows. Scores are compared with scores of rows that the model did not learn
-    from: those of the test part, or the cross-fitted ones of training where the test part itself is looked at.
+    Columns are compared with the training rows, scores with those of the test part. Where the test part itself is
+    looked at, scores are not compared: those of training rows come from other fits, and differ for that alone.
 
     Args:
         subject: The model and its data.
@@ -269,13 +269,14 @@ def drift_between(
     """
     schema, target = subject.model.schema, subject.table.roles.target
     if current is None:
-        rows, score, before = subject.test, subject.score_test, subject.score_valid
+        rows, score, scores = subject.test, subject.score_test, None
     else:
         _refuse("current", current, schema)
-        rows, score, before = current, subject.model.predict_proba(current)[:, 1], subject.score_test
+        rows, score = current, subject.model.predict_proba(current)[:, 1]
+        scores = (subject.score_test, score)
     known = current is not None and target in current and bool(np.isfinite(outcomes(subject.table, current)).any())
     return DriftReport(
-        compare_samples(subject.train, rows, schema, importance=importance, scores=(before, score)),
+        compare_samples(subject.train, rows, schema, importance=importance, scores=scores),
         estimate_performance(score, threshold=threshold, calibrated_on=subject.score_valid, seed=seed),
         performance_drift(subject, rows, seed=seed) if known else None,
     )

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 STRONGEST = 3  # columns whose dependence is drawn
+OVER = 1.5  # times the capacity from which the threshold is said not to fit
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,7 +106,7 @@ class Report(Result):
             f"ROC AUC {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f}), {len(self.subject.outcome_test):,} test rows; "
             f"the top {self.subject.params.value.capacity:.0%} hold {lift.value:.1f} times their share "
             f"({lift.low:.1f} to {lift.high:.1f}). At the threshold it earns {profit.value:.2f} a customer "
-            f"({profit.low:.2f} to {profit.high:.2f}), if the value params hold."
+            f"({profit.low:.2f} to {profit.high:.2f}), if the value params hold. {self._over_capacity()}".strip()
         )
 
     def _treated(self) -> str:
@@ -125,7 +126,7 @@ class Report(Result):
     def _moved(self) -> str:
         found = self.drift.drift
         mattering = found.mattering
-        said = f"Between training and test, {len(mattering)} of what the model uses (its columns, its score) moved"
+        said = f"Between training and test, {len(mattering)} of the columns that the model uses moved"
         said += f": {', '.join(mattering[:5])}." if mattering else "."
         before, after = self.subject.outcome_train.mean(), self.subject.outcome_test.mean()
         said += f" The outcome happened in {before:.1%} of training rows and {after:.1%} of test rows."
@@ -251,13 +252,21 @@ class Report(Result):
         ece = next(metric for metric in self.training.evaluation.metrics if metric.name == "ece")
         return float(ece(self.subject.outcome_test, raw))
 
+    def _over_capacity(self) -> str:
+        """Said where test scores are so much higher than validation scores that the threshold no longer fits."""
+        contacted, capacity = self.value.frame()["contacted"].iloc[0] / self.value.n, self.subject.params.value.capacity
+        if contacted <= OVER * max(capacity, self.threshold.share):
+            return ""
+        return f"On the test part the threshold contacts {contacted:.0%} of customers; the capacity is {capacity:.0%}."
+
     def _value(self) -> Section:
         threshold = self.threshold
         said = f"The threshold {threshold.value:.3f} contacts {threshold.share:.1%} of customers: {threshold.reason}."
         caption = "Our threshold beside other policies, profit per customer; gain is what ours earns more"
         table = rows(caption, self.value.frame())
         picture = drawing(self.value.plot(), "Profit per customer by share contacted")
-        return Section("value", "What is it worth?", [Text(said), table, picture, Text(self.value.note)])
+        warning = [Text(self._over_capacity(), loud=True)] if self._over_capacity() else []
+        return Section("value", "What is it worth?", [Text(said), *warning, table, picture, Text(self.value.note)])
 
     def _explanations(self) -> Section:
         found = self.importance
@@ -274,7 +283,8 @@ class Report(Result):
         change = what_if(self.subject, example, self.threshold.value)
         if len(reasoned.frame()):
             parts.append(Text(f"The customer with the highest score: {'; '.join(reasoned.texts)}."))
-            parts.append(rows("The smallest changes that would cross the threshold, for that customer", change.frame()))
+            if len(change.frame()):
+                parts.append(rows("The smallest changes that would cross the threshold, for her", change.frame()))
             parts.append(Text(change.note))
         return Section("explanations", "What does it decide by?", parts)
 

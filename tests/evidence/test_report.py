@@ -132,6 +132,7 @@ def test_a_moving_world_is_said_loudly(reviewed: Reviewed) -> None:
     )
     report = reviewed(frame, "data.time=(row)", "split.method=time")
     assert "The world moved" in report.summary[3]["answer"]
+    assert "On the test part the threshold contacts" in report.summary[1]["answer"]
     assert 'class="loud">The world moved' in report.html()
 
 
