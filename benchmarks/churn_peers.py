@@ -25,7 +25,7 @@ from sklearn.model_selection import train_test_split
 from cxlab.data import catalog
 from cxlab.data.table import read_table
 from cxlab.errors import DataError
-from cxlab.models.task import train
+from cxlab.models.training import train
 from cxlab.params import load_params
 
 SEEDS = (0, 1, 2)

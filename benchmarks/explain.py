@@ -17,7 +17,7 @@ from common import ROOT, Found, seconds
 from cxlab.data.table import Schema, read_table
 from cxlab.evidence.explain import contributions
 from cxlab.models.subject import Subject, subject_of
-from cxlab.models.task import train
+from cxlab.models.training import train
 from cxlab.params import load_params
 
 ROWS, NAIVE_ROWS, BACKGROUND = 1000, 15, 50

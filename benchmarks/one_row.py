@@ -6,7 +6,7 @@ import pandas as pd
 from common import ROOT, Found, seconds
 
 from cxlab.data.table import read_table
-from cxlab.models.task import train
+from cxlab.models.training import train
 from cxlab.params import load_params
 from cxlab.release.onnx import parity, scores, session, to_onnx
 

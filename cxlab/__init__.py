@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from cxlab.metrics.intervals import evaluate
     from cxlab.metrics.rates import rates
     from cxlab.models.splits import compare_splits
-    from cxlab.models.task import train
+    from cxlab.models.training import train
     from cxlab.notebooks import record
     from cxlab.params import load_params
     from cxlab.tracking.leaderboard import compare
@@ -70,7 +70,7 @@ _WHERE = {
     "report_of": "cxlab.tracking.reports",
     "review": "cxlab.evidence.report",
     "tracked": "cxlab.tracking.runs",
-    "train": "cxlab.models.task",
+    "train": "cxlab.models.training",
     "what_if": "cxlab.evidence.reasons",
 }
 

@@ -173,6 +173,7 @@ def _execute(path: Path, told: Mapping[str, Any], started: float) -> dict[str, A
             err.print(f"The notebook as far as it came: {_plain(_keep_without_run(copy))}")
             raise
         except KeyboardInterrupt:
+            _close_abandoned()
             raise CxlabError("Interrupted. Finished trials are kept: the same command goes on from there.") from None
         if not path.stem.split("_", 1)[1].startswith("train_"):
             return facts | {"notebook": _keep_without_run(copy)}
@@ -181,6 +182,15 @@ def _execute(path: Path, told: Mapping[str, Any], started: float) -> dict[str, A
     facts["report"] = facts["report"].removeprefix("file://")
     facts["seconds"]["total"] = round(time.monotonic() - started, 2)
     return facts
+
+
+def _close_abandoned() -> None:
+    """A kernel closes its run as killed; one that could not is made up for here."""
+    from cxlab.tracking.runs import close_abandoned
+    from cxlab.tracking.store import store
+
+    with store() as client:
+        close_abandoned(client)
 
 
 def _direct(overrides: list[str]) -> dict[str, Any]:

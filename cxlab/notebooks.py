@@ -22,6 +22,7 @@ from cxlab.errors import CxlabError, NotebookError, listed, unknown
 
 FACTS = "application/vnd.cxlab.facts+json"
 TAG = "parameters"
+PATIENCE = 4  # interrupts, five seconds apart, before a kernel is killed
 
 Watch = Callable[[Mapping[str, Any]], None]
 
@@ -84,7 +85,7 @@ def execute(notebook: Path, parameters: Mapping[str, Any], *, to: Path, watch: W
         watch: Called with `label`, `text` and `fraction` as long steps report them.
     Raises:
         CxlabError: A parameter is not declared, or the notebook stopped at a mistake that a person can mend.
-        KeyboardInterrupt: The user interrupted; the kernel has been told and has closed what it had open.
+        KeyboardInterrupt: The user interrupted; the kernel has been told, and ended.
     """
     declared = parameters_of(notebook)
     for name, value in parameters.items():
@@ -102,7 +103,6 @@ def execute(notebook: Path, parameters: Mapping[str, Any], *, to: Path, watch: W
             _follow(worker, reports, watch)
         except KeyboardInterrupt:
             worker.interrupt()
-            _follow(worker, reports, None)
             raise
     if worker.error is not None:
         raise _mendable(worker.error) from worker.error
@@ -141,12 +141,16 @@ class _Worker(threading.Thread):
             self.ended.set()
 
     def interrupt(self) -> None:
-        """Sends the kernel what a person's Ctrl-C would."""
+        """Sends the kernel what a person's Ctrl-C would, again where compiled code swallowed it; at last ends it."""
         import psutil
 
-        for child in psutil.Process().children():
-            if "ipykernel" in " ".join(child.cmdline()):
-                child.send_signal(signal.SIGINT)
+        kernels = [child for child in psutil.Process().children() if "ipykernel" in " ".join(child.cmdline())]
+        for what in (*[signal.SIGINT] * PATIENCE, signal.SIGKILL):
+            for kernel in kernels:
+                if kernel.is_running():
+                    kernel.send_signal(what)
+            if self.ended.wait(5):
+                return
 
 
 def _follow(worker: _Worker, reports: Path, watch: Watch | None) -> None:

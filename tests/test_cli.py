@@ -203,7 +203,7 @@ def test_a_full_disk_closes_the_run_as_failed(params_file: Path, monkeypatch: py
 
     from cxlab.data.table import read_table
     from cxlab.errors import StoreError
-    from cxlab.models.task import train
+    from cxlab.models.training import train
     from cxlab.params import load_params
     from cxlab.tracking.runs import tracked
 

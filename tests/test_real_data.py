@@ -12,7 +12,7 @@ from cxlab.data.quality import check
 from cxlab.data.table import Table, read_table
 from cxlab.errors import DataError
 from cxlab.models.splits import compare_splits
-from cxlab.models.task import Training, train
+from cxlab.models.training import Training, train
 from cxlab.params import Params, load_params
 
 PARAMS = Path(__file__).parent.parent / "params"

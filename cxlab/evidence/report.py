@@ -32,7 +32,7 @@ from cxlab.evidence.value import Threshold, Value, choose_threshold, value
 from cxlab.metrics import curves
 from cxlab.metrics.rates import rates
 from cxlab.models.subject import Subject, subject_of
-from cxlab.models.task import Training
+from cxlab.models.training import Training
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

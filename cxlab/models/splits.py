@@ -15,7 +15,7 @@ import pandas as pd
 from cxlab.data.split import make_split
 from cxlab.display import Result, axes, interval_plot
 from cxlab.metrics.intervals import evaluate
-from cxlab.models.task import BLEND, Training, task_of
+from cxlab.models.training import BLEND, Training, task_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

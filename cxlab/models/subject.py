@@ -14,7 +14,8 @@ import pandas as pd
 
 from cxlab.data.split import Split
 from cxlab.data.table import Table
-from cxlab.models.task import Model, Training
+from cxlab.models.task import Model
+from cxlab.models.training import Training
 from cxlab.params import Params
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from cxlab.display import Result, axes, interval_plot, row_height
 from cxlab.errors import ParamsError, unknown
 from cxlab.metrics.intervals import evaluate
-from cxlab.models.task import task_of
+from cxlab.models.training import task_of
 from cxlab.params import TASKS, ValueParams
 from cxlab.tracking.records import PREDICTIONS
 from cxlab.tracking.registry import CHALLENGER, CHAMPION, alias_versions

@@ -23,7 +23,7 @@ from cxlab.evidence.drift import evidently_page
 from cxlab.metrics import curves
 from cxlab.metrics.bootstrap import Interval
 from cxlab.models.subject import subject_of
-from cxlab.models.task import Fitted, Training
+from cxlab.models.training import Fitted, Training
 from cxlab.places import acting_person, home
 
 if TYPE_CHECKING:

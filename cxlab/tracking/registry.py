@@ -13,7 +13,8 @@ from cxlab.data.split import make_split
 from cxlab.data.table import read_table
 from cxlab.errors import DataError, ParamsError, StoreError, listed, nearest
 from cxlab.models.subject import Subject
-from cxlab.models.task import Model, Training
+from cxlab.models.task import Model
+from cxlab.models.training import Training
 from cxlab.params import Params
 from cxlab.tracking.records import OUT_OF_FOLD, PARAMS
 from cxlab.tracking.store import store

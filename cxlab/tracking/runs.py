@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cxlab.models.task import Training
+from cxlab.models.training import Training
 from cxlab.params import Params
 from cxlab.places import is_gone, this_process
 from cxlab.tracking import records, registry

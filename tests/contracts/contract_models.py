@@ -10,7 +10,8 @@ from sklearn.base import BaseEstimator
 
 from cxlab.data.table import Schema, schema_of
 from cxlab.models.calibration import BetaCalibration, Calibrator, NoCalibration
-from cxlab.models.task import BLEND, Candidate, Model, task_of
+from cxlab.models.task import Candidate, Model
+from cxlab.models.training import BLEND, task_of
 
 TASKS = ("churn",)
 CANDIDATES = {candidate.name: candidate for task in TASKS for candidate in task_of(task).candidates}

@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxlab.data.table import Schema
-from cxlab.models.task import BLEND
+from cxlab.models.training import BLEND
 from cxlab.release.onnx import parity, scores, session, to_onnx
 from cxlab.tracking.registry import TRUSTED_TYPES
 

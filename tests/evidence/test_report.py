@@ -14,7 +14,7 @@ import pytest
 
 from cxlab.data.table import read_table
 from cxlab.evidence.report import Report, review
-from cxlab.models.task import train
+from cxlab.models.training import train
 from cxlab.params import load_params
 
 Reviewed = Callable[..., Report]

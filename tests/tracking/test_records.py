@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from cxlab.data.table import read_table
-from cxlab.models.task import Training, train
+from cxlab.models.training import Training, train
 from cxlab.params import load_params
 from cxlab.tracking import records, runs
 

@@ -14,7 +14,7 @@ import pytest
 from cxlab.data.table import read_table
 from cxlab.errors import DataError, ParamsError, StoreError
 from cxlab.models.subject import subject_of
-from cxlab.models.task import Training, train
+from cxlab.models.training import Training, train
 from cxlab.params import load_params
 from cxlab.places import store_folder
 from cxlab.tracking import artifacts

@@ -11,9 +11,9 @@ import pytest
 from cxlab.data.table import read_table
 from cxlab.errors import DataError, ParamsError
 from cxlab.metrics.classification import log_loss
-from cxlab.models import task as path
+from cxlab.models import training as path
 from cxlab.models.splits import compare_splits
-from cxlab.models.task import BLEND, Training, train
+from cxlab.models.training import BLEND, Training, train
 from cxlab.params import load_params
 
 

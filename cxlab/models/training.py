@@ -1,0 +1,381 @@
+"""One training path for every task.
+
+split -> candidates -> search, cross-validated inside the training part -> calibration on out-of-fold
+predictions -> a blend where it helps -> the untouched test part, once
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import joblib
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+from threadpoolctl import threadpool_limits
+
+from cxlab.data.quality import identifiers
+from cxlab.data.split import Split, make_split
+from cxlab.data.table import Schema, Table
+from cxlab.display import Result, as_html, progress
+from cxlab.errors import DataError, ParamsError, unknown
+from cxlab.metrics.classification import Metric
+from cxlab.metrics.intervals import Comparison, Evaluation, evaluate
+from cxlab.models import calibration
+from cxlab.models.search import Trials, search
+from cxlab.models.task import Candidate, Model, Task
+from cxlab.params import Params
+from cxlab.places import store_folder
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BLEND = "blend"
+WEIGHTS = np.linspace(0.1, 0.9, 9)  # of the stronger in a blend of two
+
+
+def task_of(name: str) -> Task:
+    """The task of that name; its libraries are loaded only now."""
+    if name == "churn":
+        from cxlab.models import churn
+
+        return churn.TASK
+    raise ParamsError(unknown("Task", name, ["churn"]))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One line of the leaderboard.
+
+    Attributes:
+        name: The candidate.
+        title: In words.
+        model: What would be registered.
+        settings: The settings that search chose; for a blend its members' weights.
+        validation: Calibrated, cross-fitted probabilities of the validated training rows, shape (n_validated,).
+        history: One entry a trial.
+        constant: It tells nobody apart.
+    """
+
+    name: str
+    title: str
+    model: Model = field(repr=False)
+    settings: dict[str, Any]
+    validation: np.ndarray = field(repr=False)
+    history: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    constant: bool = False
+
+
+@dataclass(frozen=True, repr=False)
+class Training(Result):
+    """What a training found.
+
+    Attributes:
+        task: The task's name.
+        params: What it was told.
+        table: The data.
+        split: Which rows did what.
+        candidates: The leaderboard's lines, from the plainest to the most capable.
+        selected: The name of the chosen one.
+        validation: Metrics on cross-validated training rows, by which it was chosen.
+        evaluation: Metrics on the test part.
+        outcome_test: Shape (n_test,).
+        scores: Test probabilities by candidate, each (n_test,).
+        seconds: How long search and fits took.
+    """
+
+    task: str
+    params: Params
+    table: Table = field(repr=False)
+    split: Split = field(repr=False)
+    candidates: tuple[Fitted, ...]
+    selected: str
+    validation: Evaluation = field(repr=False)
+    evaluation: Evaluation = field(repr=False)
+    outcome_test: np.ndarray = field(repr=False)
+    scores: dict[str, np.ndarray] = field(repr=False)
+    seconds: float
+
+    title: ClassVar[str] = "Leaderboard on the test part"
+    note: ClassVar[str] = (
+        "The selected candidate was chosen on cross-validated training rows; the test part was used once. "
+        "Intervals are 95 %."
+    )
+
+    @property
+    def model(self) -> Model:
+        """The selected model."""
+        return self[self.selected].model
+
+    def __getitem__(self, name: str) -> Fitted:
+        for candidate in self.candidates:
+            if candidate.name == name:
+                return candidate
+        raise ParamsError(unknown("Candidate", name, [candidate.name for candidate in self.candidates]))
+
+    @property
+    def trials(self) -> int:
+        """How many trials the search made; `search.trials` replays it."""
+        return sum(len(candidate.history) for candidate in self.candidates)
+
+    @functools.cached_property
+    def comparison(self) -> Comparison:
+        """Every candidate against the selected one, on the same test rows."""
+        return self.evaluation.compare(self.selected)
+
+    def frame(self) -> pd.DataFrame:
+        """One row a candidate and metric."""
+        frame = self.evaluation.frame()
+        frame.insert(1, "selected", frame["candidate"] == self.selected)
+        return frame
+
+    def wide(self) -> pd.DataFrame:
+        """One row a candidate, one column a metric, as text: value (low to high)."""
+        frame = self.evaluation.frame()
+        frame["text"] = [f"{r.value:.3f} ({r.low:.3f} to {r.high:.3f})" for r in frame.itertuples()]
+        table = frame.pivot(index="candidate", columns="metric", values="text")
+        table = table.loc[[c.name for c in self.candidates], frame["metric"].unique()].reset_index()
+        table.insert(1, "", ["selected" if name == self.selected else "" for name in table["candidate"]])
+        return table.rename_axis(columns=None)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.title, self.wide(), f"{len(self.outcome_test):,} test rows. {self.note}")
+
+    def plot(self, metric: str | None = None) -> Axes:
+        """One metric over candidates, with intervals."""
+        return self.evaluation.plot(metric or self.metric)
+
+    def settings(self) -> pd.DataFrame:
+        """What the search chose: one row a candidate, with its calibration and validation figure."""
+        rows = [
+            {
+                "candidate": candidate.name,
+                "in words": candidate.title,
+                "trials": len(candidate.history),
+                "settings": ", ".join(f"{key}={value:.4g}" for key, value in candidate.settings.items()),
+                "calibration": candidate.model.calibrator.name,
+                f"validation {self.metric}": self.validation.values(candidate.name)[self.metric].value,
+            }
+            for candidate in self.candidates
+        ]
+        return pd.DataFrame(rows)
+
+    @property
+    def metric(self) -> str:
+        """The name of the metric by which the selection was made."""
+        return self.params.search.metric or task_of(self.task).selection_metric
+
+
+def train(table: Table, params: Params, *, storage: Path | Literal["default"] | None = "default") -> Training:
+    """Trains, compares and selects.
+
+    Args:
+        table: The data with its roles.
+        params: What to do; see `params/churn.yaml` for every key with a comment.
+        storage: SQLite file in which an interrupted search waits to be resumed; beside the tracking store by
+            default, in memory if None.
+    Raises:
+        CxlabError: The data or the params do not allow a fair training; the message says what to mend.
+    """
+    started = time.monotonic()
+    task = task_of(params.task)
+    candidates = _chosen_candidates(task, params.search.candidates)
+    metric = _selection_metric(task, params)
+    table.check_roles()
+    _refuse_identifiers(table)
+    ground = _ground(task, table, params)
+
+    def cross_validated(candidate: Candidate, settings: dict[str, Any]) -> tuple[float, np.ndarray]:
+        predictions = ground.out_of_fold(candidate, settings)
+        value = metric(ground.y_valid, predictions)
+        return (-value if metric.higher_is_better else value), predictions
+
+    with progress(f"Search for {params.name}") as bar:
+        found = search(
+            candidates,
+            cross_validated,
+            budget_s=params.search.budget_s,
+            trials=params.search.trials,
+            seed=params.split.seed,
+            bar=bar,
+            key=_search_key(table, params),
+            storage=_storage() if storage == "default" else storage,
+        )
+    fitted = _with_blend(_fit_all(candidates, found, ground), found, ground, metric)
+    metrics, seed = task.metrics(params.value), params.split.seed
+    validation = evaluate(ground.y_valid, {c.name: c.validation for c in fitted}, metrics, seed=seed)
+    selected = _select(fitted, validation, metric, params.search.select)
+    rows = table.frame if table.test is None else table.test
+    y_test = task.outcome(table, rows)[ground.split.test]
+    rows = rows.iloc[ground.split.test]
+    scores = {candidate.name: candidate.model.predict_proba(rows)[:, 1] for candidate in fitted}
+    evaluation = evaluate(y_test, scores, metrics, seed=seed)
+    return Training(
+        task=params.task,
+        params=params,
+        table=table,
+        split=ground.split,
+        candidates=fitted,
+        selected=selected,
+        validation=validation,
+        evaluation=evaluation,
+        outcome_test=y_test,
+        scores=scores,
+        seconds=time.monotonic() - started,
+    )
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What every candidate learns from: the training part, cast, with its folds."""
+
+    schema: Schema
+    split: Split
+    X: pd.DataFrame
+    y: np.ndarray
+    seed: int
+
+    @functools.cached_property
+    def y_valid(self) -> np.ndarray:
+        """Outcomes in the order of out-of-fold predictions; a temporal split validates only the later rows."""
+        return self.y[np.concatenate([valid for _, valid in self.split.folds])]
+
+    @functools.cached_property
+    def fold_positions(self) -> list[np.ndarray]:
+        """Where each fold's rows stand among the out-of-fold predictions."""
+        ends = np.cumsum([len(valid) for _, valid in self.split.folds])
+        return np.split(np.arange(ends[-1]), ends[:-1])
+
+    def calibrated(self, predictions: np.ndarray, *, constant: bool = False) -> tuple[Any, np.ndarray]:
+        """A calibrator learnt from out-of-fold predictions, and what it makes of them, cross-fitted."""
+        if constant:
+            return calibration.NoCalibration(), predictions
+        forward = self.split.method == "time"
+        return calibration.choose(predictions, self.y_valid, self.fold_positions, forward=forward)
+
+    def out_of_fold(self, candidate: Candidate, settings: dict[str, Any]) -> np.ndarray:
+        build = functools.partial(candidate.build, self.schema, settings, self.seed)
+        return np.concatenate(_parallel((_fit_predict, build(), self.X, self.y, fold) for fold in self.split.folds))
+
+
+def _ground(task: Task, table: Table, params: Params) -> _Ground:
+    y = task.outcome(table)
+    split = make_split(table, y, params.split)
+    schema = table.schema(split.train)
+    return _Ground(schema, split, schema.encode(table.frame.iloc[split.train]), y[split.train], params.split.seed)
+
+
+def _chosen_candidates(task: Task, names: Sequence[str] | None) -> tuple[Candidate, ...]:
+    """Those that params name, in the task's order; a blend comes of itself."""
+    known = [candidate.name for candidate in task.candidates]
+    for name in names or ():
+        if name not in known:
+            raise ParamsError(unknown("Candidate", name, known))
+    if names is not None and not names:
+        raise ParamsError(f"search.candidates is empty; name some of {', '.join(known)}, or leave it null for all.")
+    return tuple(candidate for candidate in task.candidates if names is None or candidate.name in names)
+
+
+def _selection_metric(task: Task, params: Params) -> Metric:
+    metrics = {metric.name: metric for metric in task.metrics(params.value)}
+    name = params.search.metric or task.selection_metric
+    if name not in metrics:
+        raise ParamsError(f"search.metric: {unknown('Metric', name, metrics)}")
+    return metrics[name]
+
+
+def _refuse_identifiers(table: Table) -> None:
+    found = identifiers(table)
+    if found:
+        raise DataError(
+            f"{'; '.join(found.values())}. An identifier is no feature: name it as data.id, or write "
+            f"data.drop: [{', '.join(found)}]."
+        )
+
+
+def _storage() -> Path | None:
+    folder = store_folder()
+    return None if folder is None else folder / "search.db"
+
+
+def _search_key(table: Table, params: Params) -> str:
+    """What a search's result depends on; the budget is not among it."""
+    parts: list[Any] = [table.source.sha256, params.task]
+    parts += [params.data.model_dump(mode="json", exclude={"path", "test_path"})]
+    parts += [params.split.model_dump(), params.search.candidates, params.search.metric]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _fit_predict(estimator: BaseEstimator, X: pd.DataFrame, y: np.ndarray, fold: Any) -> np.ndarray:
+    rows, valid = fold
+    return estimator.fit(X.iloc[rows], y[rows]).predict_proba(X.iloc[valid])[:, 1]
+
+
+def _parallel(calls: Any) -> list[Any]:
+    """Calls on all cores, as threads: the work is in compiled code, and each result depends on its call alone."""
+    with threadpool_limits(1):  # one core a call: else every call's matrix products would want all of them
+        return joblib.Parallel(n_jobs=-1, prefer="threads")(
+            joblib.delayed(function)(*args) for function, *args in calls
+        )
+
+
+def _fit_all(candidates: Sequence[Candidate], found: Mapping[str, Trials], ground: _Ground) -> tuple[Fitted, ...]:
+    """Each candidate at its best settings, on every training row, calibrated on out-of-fold predictions."""
+    built = [candidate.build(ground.schema, found[candidate.name].settings, ground.seed) for candidate in candidates]
+    members = _parallel((_fit, estimator, ground.X, ground.y) for estimator in built)
+    lines = []
+    for candidate, member in zip(candidates, members, strict=True):
+        trials = found[candidate.name]
+        calibrator, validation = ground.calibrated(trials.predictions, constant=candidate.constant)
+        model = Model(ground.schema, [member], [1.0], calibrator)
+        line = Fitted(candidate.name, candidate.title, model, trials.settings, validation, trials.history)
+        lines.append(replace(line, constant=candidate.constant))
+    return tuple(lines)
+
+
+def _fit(estimator: BaseEstimator, X: pd.DataFrame, y: np.ndarray) -> BaseEstimator:
+    return estimator.fit(X, y)
+
+
+def _with_blend(
+    fitted: tuple[Fitted, ...], found: Mapping[str, Trials], ground: _Ground, metric: Metric
+) -> tuple[Fitted, ...]:
+    """Adds the mean of the two strongest where cross-validation says that it beats both."""
+    sign = -1 if metric.higher_is_better else 1
+    y = ground.y_valid
+    telling = [line for line in fitted if not line.constant]
+    ranked = sorted(telling, key=lambda candidate: sign * metric(y, candidate.validation))[:2]
+    if len(ranked) < 2:
+        return fitted
+    first, second = (found[candidate.name].predictions for candidate in ranked)
+    options = []
+    for weight in WEIGHTS:
+        mean = weight * first + (1 - weight) * second
+        calibrator, validation = ground.calibrated(mean)
+        options.append((sign * metric(y, validation), float(weight), calibrator, validation))
+    loss, weight, calibrator, validation = min(options, key=lambda option: option[0])
+    if loss >= sign * metric(y, ranked[0].validation):
+        return fitted
+    weights = {ranked[0].name: round(weight, 2), ranked[1].name: round(1 - weight, 2)}
+    members = [candidate.model.members[0] for candidate in ranked]
+    model = Model(ground.schema, members, list(weights.values()), calibrator)
+    title = " + ".join(f"{share:.0%} {name}" for name, share in weights.items())
+    return (*fitted, Fitted(BLEND, title, model, dict(weights), validation))
+
+
+def _select(fitted: Sequence[Fitted], validation: Evaluation, metric: Metric, how: str) -> str:
+    """The best on cross-validated rows; or the plainest that the best does not beat beyond noise."""
+    sign = -1 if metric.higher_is_better else 1
+    values = {c.name: sign * validation.values(c.name)[metric.name].value for c in fitted}
+    best = min(values, key=lambda name: values[name])
+    if how == "best":
+        return best
+    verdicts = validation.compare(best).frame().query("metric == @metric.name").set_index("candidate")["verdict"]
+    return next(c.name for c in fitted if c.name == best or verdicts[c.name] != "worse")
