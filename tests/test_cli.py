@@ -234,7 +234,11 @@ def test_a_mistake_found_in_the_notebook_is_said_as_plainly(
 def test_ctrl_c_in_mid_search_closes_the_run_as_killed_and_the_search_goes_on(params_file: Path) -> None:
     words = [*COMMAND, "run", "churn", "--params", str(params_file), "--set", "search.budget_s=120", "--set"]
     process = subprocess.Popen(
-        [*words, "search.trials=null"], stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ.copy()
+        [*words, "search.trials=null"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=hear_interrupts,
     )
     folder = store_folder()
     assert folder is not None
@@ -257,6 +261,11 @@ def test_ctrl_c_in_mid_search_closes_the_run_as_killed_and_the_search_goes_on(pa
     assert facts["trials"] == done + 1
     assert {run.info.status for run in runs()} == {"KILLED", "FINISHED"}
     assert finished_trials(folder) == 0, "a finished search is cleared away"
+
+
+def hear_interrupts() -> None:
+    """A suite that runs in the background hands down that interrupts are ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_for(happened: Callable[[], bool], *, seconds: float) -> None:

@@ -108,8 +108,8 @@ def test_swapping_samples_keeps_the_verdicts(seed: int, shift: int, missing: flo
         frame.loc[frame.index[:2], "calls"] = 0, 99
     there, back = compare_samples(before, now, schema(before)), compare_samples(now, before, schema(before))
     assert verdicts(there) == verdicts(back)
-    assert (verdicts(there)["spend"] == "moved") == (shift > 0)
-    assert (verdicts(there)["plan"] == "moved") == (missing > 0)
+    assert shift == 0 or verdicts(there)["spend"] == "moved"  # without a shift one alarm in twenty is nominal
+    assert missing == 0 or verdicts(there)["plan"] == "moved"
 
 
 @given(st.lists(st.floats(0, 1) | st.just(np.nan), min_size=1, max_size=40))
