@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -233,13 +234,10 @@ def test_a_mistake_found_in_the_notebook_is_said_as_plainly(
 
 def test_ctrl_c_in_mid_search_closes_the_run_as_killed_and_the_search_goes_on(params_file: Path) -> None:
     words = [*COMMAND, "run", "churn", "--params", str(params_file), "--set", "search.budget_s=120", "--set"]
-    process = subprocess.Popen(
-        [*words, "search.trials=null"],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=hear_interrupts,
-    )
+    with hearing_interrupts():
+        process = subprocess.Popen(
+            [*words, "search.trials=null"], stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
     folder = store_folder()
     assert folder is not None
     wait_for(lambda: finished_trials(folder) >= 4, seconds=120)
@@ -263,9 +261,14 @@ def test_ctrl_c_in_mid_search_closes_the_run_as_killed_and_the_search_goes_on(pa
     assert finished_trials(folder) == 0, "a finished search is cleared away"
 
 
-def hear_interrupts() -> None:
-    """A suite that runs in the background hands down that interrupts are ignored."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+@contextmanager
+def hearing_interrupts() -> Iterator[None]:
+    """A suite that runs in the background would hand down that interrupts are ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def wait_for(happened: Callable[[], bool], *, seconds: float) -> None:
