@@ -141,14 +141,8 @@ def contributions(model: Model, frame: pd.DataFrame, *, background: pd.DataFrame
     margins = base + each.sum(axis=2).T  # (n, leaves)
     values = np.einsum("nk,knc->nc", _mean_slopes(margins, base, shares), each)
     found = Contributions(encoded, values, float(_margin_of_mean(base, shares)))
-    _check_additive(found.margin, mean_probability(model, encoded))
+    _check_additive(found.margin, model.uncalibrated(encoded))
     return found
-
-
-def mean_probability(model: Model, encoded: pd.DataFrame) -> np.ndarray:
-    """What the calibrator gets, shape (n,)."""
-    pairs = zip(model.weights, model.members, strict=True)
-    return np.sum([weight * member.predict_proba(encoded)[:, 1] for weight, member in pairs], axis=0)
 
 
 def _check_additive(margin: np.ndarray, probability: np.ndarray) -> None:

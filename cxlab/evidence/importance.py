@@ -16,7 +16,7 @@ from scipy.stats import t as student
 
 from cxlab.display import PALETTE, Result, axes, interval_plot
 from cxlab.errors import missing_column
-from cxlab.evidence.explain import Contributions, contributions, draw, mean_probability
+from cxlab.evidence.explain import Contributions, contributions, draw
 from cxlab.metrics.bootstrap import interval, resampled
 from cxlab.metrics.intervals import ROUNDING
 from cxlab.models.calibration import clipped
@@ -116,7 +116,7 @@ def _stretch(n: int) -> float:
 
 
 def _losses(model: Model, encoded: pd.DataFrame, y: np.ndarray) -> np.ndarray:
-    p = clipped(model.calibrator.apply(mean_probability(model, encoded)))
+    p = clipped(model.calibrator.apply(model.uncalibrated(encoded)))
     return -np.where(y == 1, np.log(p), np.log1p(-p))
 
 

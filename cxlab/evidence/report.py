@@ -247,8 +247,7 @@ class Report(Result):
         return Section("calibration", "When it says 30 %, is it 30 %?", parts)
 
     def _uncalibrated(self) -> float:
-        model, encoded = self.subject.model, self.subject.model.schema.encode(self.subject.test)
-        raw = sum(w * m.predict_proba(encoded)[:, 1] for w, m in zip(model.weights, model.members, strict=True))
+        raw = self.subject.model.uncalibrated(self.subject.model.schema.encode(self.subject.test))
         ece = next(metric for metric in self.training.evaluation.metrics if metric.name == "ece")
         return float(ece(self.subject.outcome_test, raw))
 

@@ -103,14 +103,14 @@ class Model(ClassifierMixin, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
+    def uncalibrated(self, encoded: pd.DataFrame) -> np.ndarray:
+        """What the calibrator gets for cast rows: the members' weighted mean, shape (n,)."""
+        pairs = zip(self.weights, self.members, strict=True)
+        return sum(weight * member.predict_proba(encoded)[:, 1] for weight, member in pairs)
+
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         """Probabilities of raw rows, shape (n, 2)."""
-        encoded = self.schema.encode(X)
-        positive = sum(
-            weight * member.predict_proba(encoded)[:, 1]
-            for weight, member in zip(self.weights, self.members, strict=True)
-        )
-        probability = self.calibrator.apply(positive)
+        probability = self.calibrator.apply(self.uncalibrated(self.schema.encode(X)))
         return np.column_stack([1 - probability, probability])
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:
