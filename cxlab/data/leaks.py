@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cxlab.data.table import schema_of
+from cxlab.data.schema import schema_of
 
 SAMPLE = 8_000  # rows: a second's work, and the AUC of 4,000 held-out rows is good to about 0.02
 SEED = 0

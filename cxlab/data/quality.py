@@ -20,8 +20,9 @@ import numpy as np
 import pandas as pd
 
 from cxlab.data.leaks import MIN_CLASS, suspects
+from cxlab.data.schema import as_text
 from cxlab.data.split import FOLDS, MIN_PER_CLASS
-from cxlab.data.table import Table, as_text, binary
+from cxlab.data.table import Table, binary
 from cxlab.display import PALETTE, Result, axes
 from cxlab.errors import CxlabError, listed, missing_column
 from cxlab.params import ROW_ORDER, SplitParams

@@ -13,110 +13,18 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from cxlab.data import catalog
 from cxlab.data.files import read_frame, sha256_of
+from cxlab.data.schema import Schema, as_text, schema_of
 from cxlab.errors import DataError, ParamsError, listed, missing_column
 from cxlab.params import CATALOG, ROW_ORDER, DataParams
 
-MISSING = "(missing)"
 TRUE_WORDS = frozenset({"true", "1", "yes", "y", "t"})
 FALSE_WORDS = frozenset({"false", "0", "no", "n", "f"})
-
-
-def as_text(column: pd.Series) -> pd.Series:
-    """Values as the file's text: 1.0 is "1", True is "true"; missing stays missing.
-
-    Examples:
-        >>> as_text(pd.Series([1.0, 2.5, None])).tolist()[:2]
-        ['1', '2.5']
-    """
-    missing = column.isna()
-    if pd.api.types.is_bool_dtype(column):
-        text = column.astype(str).str.lower()
-    elif pd.api.types.is_numeric_dtype(column):
-        text = column.map(lambda x: f"{x:.15g}")
-    else:
-        text = column.map(lambda x: str(x).lower() if isinstance(x, bool | np.bool_) else str(x)).str.strip()
-    return text.astype(object).mask(missing, None)
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column that a model reads.
-
-    Attributes:
-        name: As in the file.
-        kind: `number` (read as 32-bit float, as at serving) or `category` (read as text).
-        categories: The texts seen in training, sorted; empty for numbers.
-        low: Smallest training value; None for categories.
-        high: Largest training value; None for categories.
-    """
-
-    name: str
-    kind: Literal["number", "category"]
-    categories: tuple[str, ...] = ()
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class Schema:
-    """What a model reads, frozen with it. Training and serving cast through `encode` alone."""
-
-    columns: tuple[Column, ...]
-
-    @property
-    def names(self) -> list[str]:
-        return [column.name for column in self.columns]
-
-    def of_kind(self, kind: str) -> list[str]:
-        return [column.name for column in self.columns if column.kind == kind]
-
-    def encode(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Numbers as 32-bit floats, categories as text with `(missing)` for nulls; other columns are left out.
-
-        Args:
-            frame: Raw rows, shape (n, any), holding at least the schema's columns.
-        Returns:
-            Shape (n, columns), same index. Unreadable numbers are missing; unseen categories are kept.
-        Raises:
-            DataError: A column is not there.
-        """
-        for name in self.names:
-            if name not in frame.columns:
-                raise missing_column(name, map(str, frame.columns))
-        out = {}
-        for column in self.columns:
-            raw = frame[column.name]
-            if column.kind == "number":
-                with np.errstate(over="ignore"):
-                    numbers = pd.to_numeric(raw, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-                    numbers = numbers.astype(np.float32)
-                out[column.name] = np.where(np.isfinite(numbers), numbers, np.float32(np.nan))
-            else:
-                text = as_text(raw).to_numpy(object)
-                out[column.name] = np.where(pd.isna(text), MISSING, text).astype(object)
-        return pd.DataFrame(out, index=frame.index)
-
-
-def schema_of(frame: pd.DataFrame, names: list[str]) -> Schema:
-    """The schema of these columns, learnt from training rows."""
-    columns = []
-    for name in names:
-        raw = frame[name]
-        if pd.api.types.is_numeric_dtype(raw) and not pd.api.types.is_bool_dtype(raw):
-            finite = raw.replace([np.inf, -np.inf], np.nan)
-            bounds = (None, None) if finite.isna().all() else (float(finite.min()), float(finite.max()))
-            columns.append(Column(name, "number", low=bounds[0], high=bounds[1]))
-        else:
-            seen = sorted(set(as_text(raw).dropna()))
-            columns.append(Column(name, "category", categories=tuple(seen)))
-    return Schema(tuple(columns))
 
 
 @dataclass(frozen=True)

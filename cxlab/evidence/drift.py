@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from cxlab.data.table import MISSING, Column, Schema
+from cxlab.data.schema import MISSING, Column, Schema
 from cxlab.display import GREY, PALETTE, Result, axes
 from cxlab.errors import DataError, listed, missing_column
 from cxlab.evidence.estimate import Estimated, PerformanceDrift, estimate_performance, outcomes, performance_drift

@@ -19,7 +19,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
-from cxlab.data.table import Table, as_text
+from cxlab.data.schema import as_text
+from cxlab.data.table import Table
 from cxlab.display import Result, axes, interval_plot
 from cxlab.errors import DataError, listed, missing_column
 from cxlab.metrics.bootstrap import CELLS, Interval, interval

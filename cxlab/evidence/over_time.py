@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from cxlab.data.schema import Column, Schema
 from cxlab.data.split import times
-from cxlab.data.table import Column, Schema
 from cxlab.display import PALETTE, Result, axes, axes_grid
 from cxlab.errors import DataError
 from cxlab.evidence.shift import MIN_WEIGHT, weights_of

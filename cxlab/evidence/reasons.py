@@ -8,23 +8,24 @@ The words come from `params/reasons.yaml`. A column of `data.segments` is never 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from string import Formatter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import TypeAdapter, ValidationError
 
-from cxlab.data.table import MISSING, Column
+from cxlab.data.schema import Column
 from cxlab.display import PALETTE, Result, axes, interval_plot
 from cxlab.errors import DataError, ParamsError, unknown
 from cxlab.evidence.explain import contributions
+from cxlab.evidence.wording import Distribution, Phrase, alike, written
 from cxlab.models.subject import Subject
 from cxlab.places import home
 
@@ -33,61 +34,7 @@ if TYPE_CHECKING:
 
 COMPARED = 20_000  # training rows a customer is compared with at most
 GRID = 20  # steps between the smallest and the largest training value that a change may take
-SAME = 0.999  # correlation from which two numbers are one reason
 SMALL = 1e-9  # a smaller contribution, in log-odds, is no reason
-
-
-class Phrase(BaseModel):
-    """How a column is put into words, and which way we can move it.
-
-    Attributes:
-        phrase: With {value} and {column}, formatted as Python does: "{value:g} calls to customer service".
-        levels: Words for single values, keyed by their text; they go before `phrase`.
-        unit: After a bare number.
-        actionable: down, up or any (numbers), any or a list of levels to change to (categories); false where nobody
-            can change it.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    phrase: str = "{column} is {value}"
-    levels: dict[str, str] = Field(default_factory=dict)
-    unit: str = ""
-    actionable: Literal["down", "up", "any", False] | tuple[str, ...] = False
-
-    @field_validator("levels", mode="before")
-    @classmethod
-    def _keys_as_text(cls, levels: Any) -> Any:
-        """YAML reads yes and 1 as other types than text."""
-        if not isinstance(levels, dict):
-            return levels
-        return {("yes" if key else "no") if isinstance(key, bool) else str(key): text for key, text in levels.items()}
-
-    @field_validator("phrase")
-    @classmethod
-    def _known_fields(cls, phrase: str) -> str:
-        wrong = {name for _, name, _, _ in Formatter().parse(phrase) if name is not None} - {"value", "column"}
-        if wrong:
-            raise ValueError(f"with no other fields than {{value}} and {{column}}, not {{{wrong.pop()}}}")
-        return phrase
-
-    def says(self, column: str, value: float | str) -> str:
-        """The words for a value; what is missing is said to be not known.
-
-        Examples:
-            >>> Phrase(phrase="{value:g} calls", levels={"1": "1 call"}).says("calls", 2.0)
-            '2 calls'
-        """
-        if _is_missing(value):
-            return f"{column} is not known"
-        shown = f"{value:.7g}" if isinstance(value, float) else value
-        if shown in self.levels:
-            return self.levels[shown]
-        text = shown if self.phrase == "{column} is {value}" else value
-        try:
-            return self.phrase.format(column=column, value=text)
-        except ValueError as error:
-            raise ParamsError(f"Phrase of {column} == {self.phrase!r}, must fit {value!r}: {error}.") from None
 
 
 Wording = Mapping[str, Phrase]
@@ -110,20 +57,29 @@ def phrases(path: str | Path | None = None) -> dict[str, Phrase]:
         raise ParamsError(f"{source} cannot be read as a phrase table: {error}.") from None
     if not isinstance(tree, dict):
         raise ParamsError(f"{source.name} holds no columns; write a column's name, and phrase: under it.")
-    found = {}
+    found, checked = {}, TypeAdapter(Phrase)
     for column, entry in tree.items():
         try:
-            found[str(column)] = Phrase.model_validate(entry)
+            found[str(column)] = checked.validate_python(_keys_as_text(entry))
         except ValidationError as error:
             raise ParamsError(f"{source.name}, {column}: {_explained(error)}") from None
     return found
 
 
+def _keys_as_text(entry: Any) -> Any:
+    """YAML reads yes and 1 as other types than text."""
+    if not (isinstance(entry, dict) and isinstance(entry.get("levels"), dict)):
+        return entry
+    words = {True: "yes", False: "no"}
+    levels = {words[key] if isinstance(key, bool) else str(key): text for key, text in entry["levels"].items()}
+    return {**entry, "levels": levels}
+
+
 def _explained(error: ValidationError) -> str:
     item = error.errors()[0]
     key = str(item["loc"][0]) if item["loc"] else ""
-    if item["type"] == "extra_forbidden":
-        return unknown("Key", key, Phrase.model_fields)
+    if item["type"] == "unexpected_keyword_argument":
+        return unknown("Key", key, [item.name for item in dataclasses.fields(Phrase)])
     rule = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     return f"{key or 'the entry'} == {item['input']!r}, must be {rule}."
 
@@ -186,57 +142,24 @@ def reasons(
     found = contributions(subject.model, _one_row(row_frame), background=subject.train)
     words, train = phrases() if wording is None else wording, _training(subject)
     values = found.values[0]
+    groups = alike({name: train[name].to_numpy() for name in train.columns})
+    group_of = {name: number for number, group in enumerate(groups) for name in group}
+    told: set[int] = set()
     rows: list[tuple[Any, ...]] = []
     for j in np.argsort(-(np.abs(values) if lowering else values), kind="stable"):
         name, size = found.columns[j], abs(values[j]) if lowering else values[j]
         if len(rows) == k or size < SMALL:
             break
-        if name in subject.params.data.segments or _says_the_same(train, name, [row[0] for row in rows]):
+        if name in subject.params.data.segments or group_of[name] in told:
             continue
-        value = _plain(found.inputs[name].iloc[0])
-        compared = comparison(train[name], value)
+        told.add(group_of[name])
+        value = written(found.inputs[name].iloc[0])
+        compared = Distribution.of(train[name].to_numpy()).compared(value)
         text = f"{words.get(name, Phrase()).says(name, value)}, {compared}"
         direction = "raises" if values[j] > 0 else "lowers"
         rows.append((name, value, direction, values[j], compared, len(train), text))
     names = ["feature", "value", "direction", "contribution", "comparison", "n", "text"]
     return Reasons(pd.DataFrame(rows, columns=names))
-
-
-def _says_the_same(train: pd.DataFrame, name: str, told: list[str]) -> bool:
-    """Whether a number only repeats one that was told, as a charge repeats its minutes."""
-    if train[name].dtype == object or train[name].nunique() < 2:
-        return False
-    numbers = [other for other in told if train[other].dtype != object and train[other].nunique() > 1]
-    return any(abs(train[name].corr(train[other])) > SAME for other in numbers)
-
-
-def comparison(column: pd.Series, value: float | str) -> str:
-    """How a value stands among a column's: above, below, or level with most.
-
-    Args:
-        column: Values to compare with, shape (n,), as `Schema.encode` gives them.
-        value: One of the same kind; NaN or `(missing)` is compared as a value of its own.
-    Returns:
-        Words with a whole percentage, cut, never rounded up; numbers with two values are compared as categories.
-
-    Examples:
-        >>> comparison(pd.Series([0.0, 1.0, 2.0, 3.0]), 3.0)
-        'more than 75 % of customers'
-        >>> comparison(pd.Series(["a", "b", "b", "b"], dtype=object), "a")
-        'like 25 % of customers'
-    """
-    gap = isinstance(value, float) and bool(np.isnan(value))
-    same = float((column.isna() if gap else column == value).mean())
-    if isinstance(value, float) and not gap and column.nunique() > 2:
-        known = column.dropna()
-        shares = {"more": (known < value).mean(), "less": (known > value).mean(), "like": (known == value).mean()}
-        how = max(shares, key=lambda key: shares[key])
-        if how != "like":
-            return f"{how} than {int(100 * shares[how] + 1e-9)} % of customers"
-        same = float(shares["like"])
-    if same == 0:
-        return "like no customer in training"
-    return f"like {int(100 * same + 1e-9)} % of customers" if same >= 0.01 else "like fewer than 1 % of customers"
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -319,7 +242,7 @@ def what_if(
     for column in model.schema.columns:
         actionable = words.get(column.name, Phrase()).actionable
         if actionable and column.name not in subject.params.data.segments:
-            moves[column.name] = _moves(column, _plain(row[column.name].iloc[0]), train[column.name], actionable)
+            moves[column.name] = _moves(column, written(row[column.name].iloc[0]), train[column.name], actionable)
     best: dict[tuple[str, ...], tuple[float, float, dict[str, Any]]] = {}
     for names in itertools.chain.from_iterable(itertools.combinations(moves, size) for size in range(1, most + 1)):
         alone = min((best[name,][0] for name in names if (name,) in best), default=np.inf)
@@ -357,7 +280,7 @@ def _moves(
     spread = known.std() if len(known) else 0.0
     if isinstance(value, str) or np.isnan(value) or spread == 0:
         return []
-    grid = {_plain(each) for each in np.quantile(known, np.linspace(0, 1, GRID + 1), method="nearest")}
+    grid = {written(each) for each in np.quantile(known, np.linspace(0, 1, GRID + 1), method="nearest")}
     way = {"down": lambda each: each < value, "up": lambda each: each > value, "any": lambda each: each != value}
     return [(each, abs(each - value) / spread) for each in sorted(grid) if way[actionable](each)]
 
@@ -365,7 +288,7 @@ def _moves(
 def _told(changes: dict[str, Any], row: pd.DataFrame, words: Wording) -> str:
     parts = []
     for name, value in changes.items():
-        phrase, old = words.get(name, Phrase()), _plain(row[name].iloc[0])
+        phrase, old = words.get(name, Phrase()), written(row[name].iloc[0])
         now = f"{old:.7g} {phrase.unit}".strip() if isinstance(old, float) else phrase.says(name, old)
         parts.append(f"{phrase.says(name, value)} (now {now})")
     return " and ".join(parts)
@@ -376,15 +299,6 @@ def _training(subject: Subject) -> pd.DataFrame:
     if len(train) > COMPARED:
         train = train.sample(COMPARED, random_state=0)
     return subject.model.schema.encode(train)
-
-
-def _is_missing(value: float | str) -> bool:
-    return value == MISSING if isinstance(value, str) else bool(np.isnan(value))
-
-
-def _plain(value: Any) -> Any:
-    """A 32-bit number as the one a person wrote: 45.07, not 45.0699996."""
-    return value if isinstance(value, str) else float(str(np.float32(value)))
 
 
 def _one_row(frame: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cxlab.data.table import MISSING, Column
+from cxlab.data.schema import MISSING, Column
 from cxlab.errors import listed
 
 Verdict = Literal["moved", "stable", "cannot tell"]

@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from cxlab.data.table import Schema
+from cxlab.data.schema import Schema
 
 ONE_HOT_LEVELS = 20  # above it, one-hot columns are mostly empty
 

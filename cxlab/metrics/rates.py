@@ -101,7 +101,7 @@ def groups(column: pd.Series, *, categories: int = LEVELS, bins: int = 5) -> pd.
     """
     import pandas as pd
 
-    from cxlab.data.table import MISSING, as_text
+    from cxlab.data.schema import MISSING, as_text
 
     column = column.reset_index(drop=True)
     number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)

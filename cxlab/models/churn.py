@@ -14,7 +14,8 @@ from sklearn.ensemble import BaggingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from cxlab.data.table import Schema, Table
+from cxlab.data.schema import Schema
+from cxlab.data.table import Table
 from cxlab.features.tabular import HingeBasis, columns
 from cxlab.metrics.classification import Metric, churn_metrics
 from cxlab.models.task import Candidate, Space, Task

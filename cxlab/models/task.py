@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from cxlab.data.table import Schema
+from cxlab.data.schema import Schema
 from cxlab.metrics.classification import Metric
 from cxlab.models import calibration
 from cxlab.params import ValueParams

@@ -22,8 +22,9 @@ from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
 from cxlab.data.quality import identifiers
+from cxlab.data.schema import Schema
 from cxlab.data.split import Split, make_split
-from cxlab.data.table import Schema, Table
+from cxlab.data.table import Table
 from cxlab.display import Result, as_html, progress
 from cxlab.errors import DataError, ParamsError, unknown
 from cxlab.metrics.classification import Metric

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import onnxruntime
     import pandas as pd
 
-    from cxlab.data.table import Schema
+    from cxlab.data.schema import Schema
     from cxlab.models.task import Model
 
 OPSETS = {"": 15, "ai.onnx.ml": 3}

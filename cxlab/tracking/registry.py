@@ -28,8 +28,8 @@ DIGEST = "cxlab.model.sha256"
 # What a model of ours is made of. A file that asks for any other type is not loaded.
 TRUSTED_TYPES = [
     "collections.OrderedDict",
-    "cxlab.data.table.Column",
-    "cxlab.data.table.Schema",
+    "cxlab.data.schema.Column",
+    "cxlab.data.schema.Schema",
     "cxlab.features.tabular.HingeBasis",
     "cxlab.models.calibration.BetaCalibration",
     "cxlab.models.calibration.NoCalibration",

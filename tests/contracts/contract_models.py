@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 
-from cxlab.data.table import Schema, schema_of
+from cxlab.data.schema import Schema, schema_of
 from cxlab.models.calibration import BetaCalibration, Calibrator, NoCalibration
 from cxlab.models.task import Candidate, Model
 from cxlab.models.training import BLEND, task_of

@@ -25,7 +25,7 @@ from contract_models import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxlab.data.table import Schema
+from cxlab.data.schema import Schema
 from cxlab.models.training import BLEND
 from cxlab.release.onnx import parity, scores, session, to_onnx
 from cxlab.tracking.registry import TRUSTED_TYPES

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxlab.data.table import MISSING, Source, Table, as_text, binary, read_table, schema_of
+from cxlab.data.schema import MISSING, as_text, schema_of
+from cxlab.data.table import Source, Table, binary, read_table
 from cxlab.errors import CxlabError, DataError, ParamsError
 from cxlab.params import DataParams
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.model_selection import cross_val_predict
 
+from cxlab.data.schema import Column, Schema, schema_of
 from cxlab.data.split import make_split
-from cxlab.data.table import Column, Schema, Source, Table, schema_of
+from cxlab.data.table import Source, Table
 from cxlab.errors import DataError
 from cxlab.evidence.drift import PAGE_ROWS, Drift, compare_samples, drift_between, evidently_page, score_drift
 from cxlab.evidence.estimate import performance_drift

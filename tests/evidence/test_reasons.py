@@ -15,7 +15,8 @@ from cxlab.data.split import make_split
 from cxlab.data.table import Source, Table
 from cxlab.errors import DataError, ParamsError
 from cxlab.evidence.explain import contributions
-from cxlab.evidence.reasons import Phrase, comparison, phrases, reasons, what_if
+from cxlab.evidence.reasons import phrases, reasons, what_if
+from cxlab.evidence.wording import Distribution, Phrase
 from cxlab.models.calibration import NoCalibration
 from cxlab.models.churn import CANDIDATES
 from cxlab.models.subject import Subject
@@ -152,7 +153,7 @@ def test_what_lowers_the_risk_is_told_when_asked(subject):
     ],
 )
 def test_a_comparison_is_counted(column, value, expected):
-    assert comparison(pd.Series(column), value) == expected
+    assert Distribution.of(pd.Series(column).to_numpy()).compared(value) == expected
 
 
 def test_missing_and_unseen_values_have_words(subject):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.linear_model import LinearRegression
 
-from cxlab.data.table import Column, Schema
+from cxlab.data.schema import Column, Schema
 from cxlab.features.tabular import HingeBasis, columns
 
 COLUMNS = arrays(np.float32, st.integers(2, 40), elements=st.integers(-50, 50).map(lambda cell: cell / 4))

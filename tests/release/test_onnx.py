@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from cxlab.data.table import Column, Schema
+from cxlab.data.schema import Column, Schema
 from cxlab.errors import DataError, ParamsError
 from cxlab.features.tabular import HingeBasis, columns
 from cxlab.models.calibration import BetaCalibration, NoCalibration

@@ -1,0 +1,185 @@
+"""What a model reads, and how raw values are cast to it: at training and wherever it scores.
+
+This module travels with every bundle, so it knows numpy, pandas and its own kind alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from ..errors import missing_column
+
+MISSING = "(missing)"
+TRUTH = frozenset({"true", "false"})  # how text writes the two values of a column of booleans
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def number_of(value: Any) -> float:
+    """A value as a number; NaN for what is none.
+
+    Examples:
+        >>> number_of(" 1.5 "), number_of("1_000"), number_of(None)
+        (1.5, nan, nan)
+    """
+    try:
+        return float("nan") if type(value) is str and "_" in value else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
+
+
+def text_of(value: Any) -> str | None:
+    """A value as a file's text: 1.0 is "1", True is "true"; None for what is missing."""
+    if type(value) is str:
+        return value.strip()
+    if is_missing(value):
+        return None
+    if isinstance(value, bool | np.bool_):
+        return str(value).lower()
+    return f"{value:.15g}" if isinstance(value, int | float | np.number) else str(value).strip()
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a single value is a null of any library."""
+    found = pd.isna(value)
+    return found if isinstance(found, bool) else bool(found) if np.ndim(found) == 0 else False
+
+
+def as_text(column: pd.Series) -> pd.Series:
+    """Values as the file's text: 1.0 is "1", True is "true"; missing stays missing.
+
+    Examples:
+        >>> as_text(pd.Series([1.0, 2.5, None])).tolist()[:2]
+        ['1', '2.5']
+    """
+    return pd.Series([text_of(value) for value in column.tolist()], index=column.index, name=column.name, dtype=object)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column that a model reads.
+
+    Attributes:
+        name: As in the file.
+        kind: `number` (read as 32-bit float, as at serving) or `category` (read as text).
+        categories: The texts seen in training, sorted; empty for numbers.
+        low: Smallest training value; None for categories.
+        high: Largest training value; None for categories.
+    """
+
+    name: str
+    kind: Literal["number", "category"]
+    categories: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+    def cast(self, values: Iterable[Any]) -> np.ndarray:
+        """Values of any types as the model reads them, shape (n,): what is no number is missing."""
+        if self.kind == "number":
+            return _single(np.array([number_of(value) for value in values], np.float64))
+        texts = [text_of(value) for value in values]
+        if self.categories and TRUTH.issuperset(self.categories):
+            texts = [text and text.lower() for text in texts]
+        out = np.empty(len(texts), object)
+        out[:] = [MISSING if text is None else text for text in texts]
+        return out
+
+    def encode(self, raw: pd.Series) -> np.ndarray:
+        """A column of a frame as the model reads it, shape (n,)."""
+        if self.kind == "number" and raw.dtype.kind in "iuf":
+            return _single(raw.to_numpy(np.float64, na_value=np.nan))
+        return self.cast(raw.tolist())
+
+
+def _single(numbers: np.ndarray) -> np.ndarray:
+    """In 32 bits; what they cannot hold is missing."""
+    with np.errstate(over="ignore"):
+        single = numbers.astype(np.float32)
+    return np.where(np.isfinite(single), single, np.float32(np.nan))
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a model reads, frozen with it. Training and serving cast through it alone."""
+
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    def of_kind(self, kind: str) -> list[str]:
+        return [column.name for column in self.columns if column.kind == kind]
+
+    def cast(self, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Numbers as 32-bit floats, categories as text with `(missing)` for nulls; other columns are left out.
+
+        Args:
+            frame: Raw rows, shape (n, any), holding at least the schema's columns.
+        Returns:
+            One array of shape (n,) a column. Unreadable numbers are missing; unseen categories are kept.
+        Raises:
+            DataError: A column is not there.
+        """
+        self.check(frame.columns)
+        return {column.name: column.encode(frame[column.name]) for column in self.columns}
+
+    def check(self, names: Iterable[Any]) -> None:
+        """Raises:
+        DataError: A column is not among the names.
+        """
+        there = set(names)
+        for column in self.columns:
+            if column.name not in there:
+                raise missing_column(column.name, map(str, names))
+
+    def encode(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """What `cast` returns as a frame of shape (n, columns) with the same index."""
+        return pd.DataFrame(self.cast(frame), index=frame.index)
+
+    def unreadable(self, values: Mapping[str, Iterable[Any]]) -> Iterator[tuple[int, str]]:
+        """Which rows hold something that is no number where one is needed, and why; nulls are none of them.
+
+        Args:
+            values: Raw values by column.
+        """
+        for name in self.of_kind("number"):
+            for row, value in enumerate(values[name]):
+                number = number_of(value)
+                if not -LARGEST <= number <= LARGEST and not is_missing(value):
+                    shown = repr(value) if len(repr(value)) <= 40 else repr(value)[:37] + "..."
+                    rule = "a number" if np.isnan(number) else f"between -{LARGEST:.3g} and {LARGEST:.3g}"
+                    yield row, f"{name} == {shown}, must be {rule}."
+
+    def plain(self) -> list[dict[str, Any]]:
+        """The columns as JSON holds them."""
+        return [
+            {"name": c.name, "kind": c.kind, "categories": list(c.categories), "low": c.low, "high": c.high}
+            for c in self.columns
+        ]
+
+    @classmethod
+    def of_plain(cls, columns: Iterable[Mapping[str, Any]]) -> Schema:
+        """The inverse of `plain`; other keys are left out."""
+        keys = ("name", "kind", "categories", "low", "high")
+        made = ({key: column[key] for key in keys} for column in columns)
+        return cls(tuple(Column(**{**item, "categories": tuple(item["categories"])}) for item in made))
+
+
+def schema_of(frame: pd.DataFrame, names: list[str]) -> Schema:
+    """The schema of these columns, learnt from training rows."""
+    columns = []
+    for name in names:
+        raw = frame[name]
+        if pd.api.types.is_numeric_dtype(raw) and not pd.api.types.is_bool_dtype(raw):
+            finite = raw.replace([np.inf, -np.inf], np.nan)
+            bounds = (None, None) if finite.isna().all() else (float(finite.min()), float(finite.max()))
+            columns.append(Column(name, "number", low=bounds[0], high=bounds[1]))
+        else:
+            seen = sorted(set(as_text(raw).dropna()))
+            columns.append(Column(name, "category", categories=tuple(seen)))
+    return Schema(tuple(columns))
