@@ -8,7 +8,8 @@ from common import ROOT, Found, seconds
 from cxlab.data.table import read_table
 from cxlab.models.training import train
 from cxlab.params import load_params
-from cxlab.release.onnx import parity, scores, session, to_onnx
+from cxlab.release.onnx import parity, scores, to_onnx
+from cxlab.release.scorer import session
 
 
 def measure() -> Found:
@@ -19,7 +20,7 @@ def measure() -> Found:
     training = train(table, params, storage=None)
     model, row = training.model, table.frame.iloc[[0]]
     graph = to_onnx(model)
-    running, encoded = session(graph), model.schema.encode(row)
+    running, encoded = session(graph.SerializeToString()), model.schema.encode(row)
     feeds = {name: encoded[[name]].to_numpy() for name in model.schema.names}
     taken = {
         "scikit-learn, from a raw row": seconds(lambda: model.predict_proba(row)),

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from cxlab.models.training import train
     from cxlab.notebooks import record
     from cxlab.params import load_params
+    from cxlab.release.scorer import load_bundle
     from cxlab.tracking.leaderboard import compare
     from cxlab.tracking.registry import open_version
     from cxlab.tracking.reports import report_of
@@ -57,6 +58,7 @@ _WHERE = {
     "evaluate": "cxlab.metrics.intervals",
     "gains": "cxlab.metrics.curves",
     "importance": "cxlab.evidence.importance",
+    "load_bundle": "cxlab.release.scorer",
     "load_params": "cxlab.params",
     "open_version": "cxlab.tracking.registry",
     "over_time": "cxlab.evidence.over_time",
@@ -85,6 +87,7 @@ __all__ = [
     "evaluate",
     "gains",
     "importance",
+    "load_bundle",
     "load_params",
     "open_version",
     "over_time",

@@ -26,6 +26,10 @@ class StoreError(CxlabError):
     """The tracking store cannot be read or written."""
 
 
+class BundleError(CxlabError):
+    """A bundle is not what was exported, or can't be made."""
+
+
 class NotebookError(CxlabError):
     """A notebook did not return what it declares."""
 

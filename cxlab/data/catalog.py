@@ -27,7 +27,7 @@ from urllib.request import url2pathname
 
 import yaml
 
-from cxlab.data.files import sha256_of
+from cxlab.digest import sha256_of
 from cxlab.display import GREY, PALETTE, Result, axes
 from cxlab.errors import DataError, ParamsError, listed, unknown
 from cxlab.params import CATALOG

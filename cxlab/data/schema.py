@@ -5,7 +5,7 @@ This module travels with every bundle, so it knows numpy, pandas and its own kin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,7 +80,8 @@ class Column:
     def cast(self, values: Iterable[Any]) -> np.ndarray:
         """Values of any types as the model reads them, shape (n,): what is no number is missing."""
         if self.kind == "number":
-            return _single(np.array([number_of(value) for value in values], np.float64))
+            held = (n if -LARGEST <= (n := number_of(value)) <= LARGEST else np.nan for value in values)
+            return np.array(list(held), np.float32)
         texts = [text_of(value) for value in values]
         if self.categories and TRUTH.issuperset(self.categories):
             texts = [text and text.lower() for text in texts]
@@ -91,15 +92,9 @@ class Column:
     def encode(self, raw: pd.Series) -> np.ndarray:
         """A column of a frame as the model reads it, shape (n,)."""
         if self.kind == "number" and raw.dtype.kind in "iuf":
-            return _single(raw.to_numpy(np.float64, na_value=np.nan))
+            numbers = raw.to_numpy(np.float64, na_value=np.nan)
+            return np.where(np.abs(numbers) <= LARGEST, numbers, np.nan).astype(np.float32)
         return self.cast(raw.tolist())
-
-
-def _single(numbers: np.ndarray) -> np.ndarray:
-    """In 32 bits; what they cannot hold is missing."""
-    with np.errstate(over="ignore"):
-        single = numbers.astype(np.float32)
-    return np.where(np.isfinite(single), single, np.float32(np.nan))
 
 
 @dataclass(frozen=True)
@@ -141,19 +136,26 @@ class Schema:
         """What `cast` returns as a frame of shape (n, columns) with the same index."""
         return pd.DataFrame(self.cast(frame), index=frame.index)
 
-    def unreadable(self, values: Mapping[str, Iterable[Any]]) -> Iterator[tuple[int, str]]:
+    def unreadable(
+        self, values: Mapping[str, Sequence[Any] | pd.Series], cast: Mapping[str, np.ndarray]
+    ) -> Iterator[tuple[int, str]]:
         """Which rows hold something that is no number where one is needed, and why; nulls are none of them.
 
         Args:
             values: Raw values by column.
+            cast: The same as the model reads them.
         """
         for name in self.of_kind("number"):
-            for row, value in enumerate(values[name]):
-                number = number_of(value)
-                if not -LARGEST <= number <= LARGEST and not is_missing(value):
-                    shown = repr(value) if len(repr(value)) <= 40 else repr(value)[:37] + "..."
-                    rule = "a number" if np.isnan(number) else f"between -{LARGEST:.3g} and {LARGEST:.3g}"
-                    yield row, f"{name} == {shown}, must be {rule}."
+            raw = values[name]
+            if isinstance(raw, pd.Series):  # many rows: only those without a number are looked at one by one
+                rows = np.flatnonzero(np.isnan(cast[name])).tolist()
+                raw = raw.tolist() if rows else []
+            else:
+                rows = [row for row, value in enumerate(raw) if not _plain_number(value)]
+            for row in rows:
+                number = number_of(raw[row])
+                if not -LARGEST <= number <= LARGEST and not is_missing(raw[row]):
+                    yield row, f"{name} == {_shown(raw[row])}, must be {_rule(number)}."
 
     def plain(self) -> list[dict[str, Any]]:
         """The columns as JSON holds them."""
@@ -168,6 +170,19 @@ class Schema:
         keys = ("name", "kind", "categories", "low", "high")
         made = ({key: column[key] for key in keys} for column in columns)
         return cls(tuple(Column(**{**item, "categories": tuple(item["categories"])}) for item in made))
+
+
+def _plain_number(value: Any) -> bool:
+    return type(value) in (float, int) and -LARGEST <= value <= LARGEST
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _rule(number: float) -> str:
+    return "a number" if np.isnan(number) else f"between -{LARGEST:.3g} and {LARGEST:.3g}"
 
 
 def schema_of(frame: pd.DataFrame, names: list[str]) -> Schema:

@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 
 from cxlab.data import catalog
-from cxlab.data.files import read_frame, sha256_of
+from cxlab.data.files import read_frame
 from cxlab.data.schema import Schema, as_text, schema_of
+from cxlab.digest import sha256_of
 from cxlab.errors import DataError, ParamsError, listed, missing_column
 from cxlab.params import CATALOG, ROW_ORDER, DataParams
 

@@ -27,7 +27,7 @@ from cxlab.metrics.bootstrap import CELLS, Interval, interval
 from cxlab.metrics.classification import brier, log_loss, pr_auc, roc_auc
 from cxlab.metrics.intervals import FEWEST, evaluate
 from cxlab.metrics.sample import Array, Draws, Metric, Sample, Statistic, ratio
-from cxlab.models.calibration import clipped
+from cxlab.models.calibration import clipped, uncertainty
 from cxlab.models.subject import Subject
 
 if TYPE_CHECKING:
@@ -136,10 +136,7 @@ def _bends(calibrated_on: ArrayLike | None, resamples: int, rng: np.random.Gener
     straight = np.tile([0.0, 1.0], (resamples, 1))
     if calibrated_on is None:
         return straight
-    scores = clipped(np.asarray(calibrated_on, dtype=np.float64))
-    design = np.column_stack([np.ones(len(scores)), logit(scores)])
-    information = design.T @ (design * (scores * (1 - scores))[:, None])
-    return straight + rng.multivariate_normal([0, 0], np.linalg.pinv(information, hermitian=True), resamples)
+    return straight + rng.multivariate_normal([0, 0], uncertainty(np.asarray(calibrated_on)), resamples)
 
 
 def _drawn(p: Array, bends: Array, rng: np.random.Generator) -> Array:

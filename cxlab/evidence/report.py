@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -164,11 +164,7 @@ class Report(Result):
             "selected": self.training.selected,
             "metrics": {name: item._asdict() for name, item in chosen.items()},
             "comparison": _records(self.training.comparison.frame()),
-            "threshold": {
-                "value": self.threshold.value,
-                "share": self.threshold.share,
-                "reason": self.threshold.reason,
-            },
+            "threshold": asdict(self.threshold),
             "value": _records(self.value.frame()),
             "calibration": _records(self._reliability().frame()),
             "fairness": _records(self.audit.frame()),
@@ -261,6 +257,11 @@ class Report(Result):
     def _value(self) -> Section:
         threshold = self.threshold
         said = f"The threshold {threshold.value:.3f} contacts {threshold.share:.1%} of customers: {threshold.reason}."
+        near = (self.subject.score_test >= threshold.low) & (self.subject.score_test <= threshold.high)
+        said += (
+            f" Scores from {threshold.low:.3f} to {threshold.high:.3f} can't be told from it and go to a person: "
+            f"{near.mean():.1%} of test rows."
+        )
         caption = "Our threshold beside other policies, profit per customer; gain is what ours earns more"
         table = rows(caption, self.value.frame())
         picture = drawing(self.value.plot(), "Profit per customer by share contacted")
@@ -281,15 +282,16 @@ class Report(Result):
         reasoned = reasons(self.subject, example)
         change = what_if(self.subject, example, self.threshold.value)
         if len(reasoned.frame()):
-            parts.append(Text(f"The customer with the highest score: {'; '.join(reasoned.texts)}."))
+            parts.append(Text(f"The customer with the highest score: {'; '.join(reasoned.texts)}.", personal=True))
             if len(change.frame()):
-                parts.append(rows("The smallest changes that would cross the threshold, for her", change.frame()))
-            parts.append(Text(change.note))
+                caption = "The smallest changes that would cross the threshold, for her"
+                parts.append(rows(caption, change.frame(), personal=True))
+            parts.append(Text(change.note, personal=True))
         return Section("explanations", "What does it decide by?", parts)
 
     def _dependence(self, name: str) -> Drawing:
         found = dependence(self.subject, name, found=self.importance.contributions)
-        return drawing(found.plot(), f"Contribution of {name} by its value")
+        return drawing(found.plot(), f"Contribution of {name} by its value", personal=True)
 
     def _fairness(self) -> Section:
         frame = self.audit.frame()

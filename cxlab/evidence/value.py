@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 
 from cxlab.display import GREY, PALETTE, Result, axes
 from cxlab.metrics.bootstrap import Interval, interval, resampled
+from cxlab.models.calibration import clipped, uncertainty
 from cxlab.params import ValueParams
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+SURE = 1.959964  # standard errors that hold 95 %
 GRID = np.round(np.arange(0.01, 1.001, 0.01), 2)  # shares of customers contacted
 
 
@@ -32,11 +35,16 @@ class Threshold:
         value: Contact at this probability and above.
         share: Of the validated training rows that are at or above it.
         reason: How it was chosen.
+        low: From here to `high` a score can't be told from the threshold: what a score at the threshold means, as far
+            as calibration on so few rows can say, with 95 % confidence.
+        high: The upper end.
     """
 
     value: float
     share: float
     reason: str
+    low: float
+    high: float
 
 
 def choose_threshold(outcome: np.ndarray, score: np.ndarray, params: ValueParams) -> Threshold:
@@ -56,12 +64,21 @@ def choose_threshold(outcome: np.ndarray, score: np.ndarray, params: ValueParams
     within = np.arange(1, n + 1) <= max(1, int(params.capacity * n))
     allowed = np.flatnonzero(whole & within)
     if not len(allowed):
-        return Threshold(float(np.nextafter(ranked[0], 2)), 0.0, "more customers tie for the top than we can contact")
+        return _nobody(ranked[0], "more customers tie for the top than we can contact")
     best = int(allowed[np.argmax(gain[allowed])])
     if gain[best] <= 0:
-        return Threshold(float(np.nextafter(ranked[0], 2)), 0.0, "no contact pays at these costs and values")
+        return _nobody(ranked[0], "no contact pays at these costs and values")
     reason = "as many as we can contact" if best == allowed[-1] else "the highest profit"
-    return Threshold(float(ranked[best]), (best + 1) / n, f"{reason}, on cross-validated training rows")
+    value = float(ranked[best])
+    odds = float(logit(clipped(ranked[best])))
+    reach = SURE * float(np.sqrt(np.array([1, odds]) @ uncertainty(score) @ np.array([1, odds])))
+    low, high = (round(float(expit(odds + way * reach)), 9) for way in (-1, 1))
+    return Threshold(value, (best + 1) / n, f"{reason}, on cross-validated training rows", low, high)
+
+
+def _nobody(highest: float, reason: str) -> Threshold:
+    above = float(np.nextafter(highest, 2))
+    return Threshold(above, 0.0, reason, above, above)
 
 
 @dataclass(frozen=True, repr=False)

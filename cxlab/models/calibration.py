@@ -66,6 +66,18 @@ class BetaCalibration(BaseEstimator):
         return expit(self.a_ * np.log(p) - self.b_ * np.log1p(-p) + self.c_)
 
 
+def uncertainty(probability: np.ndarray) -> np.ndarray:
+    """How far calibration on so few rows may be off: the large-sample covariance of the intercept and slope of a
+    logistic curve on the log-odds (the inverse Fisher information), shape (2, 2).
+
+    Args:
+        probability: Calibrated probabilities of the labelled rows it was learnt from, shape (n,).
+    """
+    p = clipped(np.asarray(probability, dtype=np.float64))
+    design = np.column_stack([np.ones(len(p)), logit(p)])
+    return np.linalg.pinv(design.T @ (design * (p * (1 - p))[:, None]), hermitian=True)
+
+
 Calibrator = NoCalibration | BetaCalibration
 
 

@@ -1,9 +1,9 @@
 """A fitted model as one ONNX graph, with the scores it has in the lab.
 
-    converted = to_onnx(model)                      # raw columns in, calibrated probabilities out
-    running = session(converted)                    # or session("model.onnx")
-    scores(running, model.schema, frame)            # shape (n,)
-    parity(model, frame)                            # the largest difference to model.predict_proba
+    converted = to_onnx(model)                            # raw columns in, calibrated probabilities out
+    running = session(converted.SerializeToString())      # or session("model.onnx")
+    scores(running, model.schema, frame)                  # shape (n,)
+    parity(model, frame)                                  # the largest difference to model.predict_proba
 
 The graph has one input a schema column, named as the column and of shape (n, 1): numbers FLOAT, missing as NaN;
 categories STRING, missing as `(missing)`; so exactly what `Schema.encode` returns. Its one output, `probability`,
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cxlab.errors import ParamsError
+from cxlab.release.scorer import run, session
 
 if TYPE_CHECKING:
     import onnx
@@ -112,31 +113,13 @@ def to_onnx(model: Model) -> onnx.ModelProto:
     return proto
 
 
-def session(model: onnx.ModelProto | str | Path) -> onnxruntime.InferenceSession:
-    """A converted model, or its file, ready to score. One thread, so that sums keep their order and scores repeat."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors alone
-    source = str(model) if isinstance(model, str | Path) else model.SerializeToString()
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-
-
 def scores(running: onnxruntime.InferenceSession, schema: Schema, frame: pd.DataFrame) -> np.ndarray:
     """Probabilities of the positive class for raw rows, shape (n,).
 
     Raises:
         DataError: A column is not there.
     """
-    if frame.empty:
-        return np.empty(0)
-    encoded = schema.encode(frame)
-    feeds = {
-        taken.name: encoded[name].to_numpy().reshape(-1, 1)
-        for taken, name in zip(running.get_inputs(), schema.names, strict=True)
-    }
-    return running.run(None, feeds)[0][:, 1]
+    return run(running, schema.cast(frame))
 
 
 def parity(model: Model, frame: pd.DataFrame, converted: onnx.ModelProto | str | Path | None = None) -> float:
@@ -150,7 +133,9 @@ def parity(model: Model, frame: pd.DataFrame, converted: onnx.ModelProto | str |
         A difference in probability; infinite where one of the two has no number.
     """
     ours = model.predict_proba(frame)[:, 1]
-    theirs = scores(session(to_onnx(model) if converted is None else converted), model.schema, frame)
+    converted = to_onnx(model) if converted is None else converted
+    source = converted if isinstance(converted, str | Path) else converted.SerializeToString()
+    theirs = scores(session(source), model.schema, frame)
     difference = np.abs(ours - theirs)
     return float(np.where(np.isnan(difference), np.inf, difference).max())
 

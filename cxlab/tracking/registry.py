@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,13 @@ import pandas as pd
 
 from cxlab.data.split import make_split
 from cxlab.data.table import read_table
+from cxlab.digest import sha256_of
 from cxlab.errors import DataError, ParamsError, StoreError, listed, nearest
 from cxlab.models.subject import Subject
 from cxlab.models.task import Model
 from cxlab.models.training import Training
 from cxlab.params import Params
+from cxlab.tracking.flavor import input_fields
 from cxlab.tracking.records import OUT_OF_FOLD, PARAMS
 from cxlab.tracking.store import store
 
@@ -63,7 +64,7 @@ def register(training: Training, run_id: str) -> str:
             pip_requirements=requirements,
             pyfunc_predict_fn="predict_proba",
         )
-        digest = hashlib.sha256(_skops_file(info.model_uri).read_bytes()).hexdigest()
+        digest = sha256_of(_skops_file(info.model_uri))
         _make_registered_model(client, training.params.name, training.task)
         version = client.create_model_version(
             training.params.name,
@@ -92,8 +93,7 @@ def load_model(name: str, version: str) -> Model:
     with store() as client:
         found = find_version(client, name, version)
         path = _skops_file(found.source)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest != found.tags.get(DIGEST):
+        if sha256_of(path) != found.tags.get(DIGEST):
             raise StoreError(
                 f"{name} version {found.version} is not the file that was registered: its SHA-256 differs."
             )
@@ -169,8 +169,7 @@ def _skops_file(source: str) -> Path:
 def _signature(model: Model) -> Any:
     import numpy as np
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+    from mlflow.types import Schema, TensorSpec
 
-    kinds = {"number": DataType.double, "category": DataType.string}
-    inputs = [ColSpec(kinds[column.kind], column.name, required=False) for column in model.schema.columns]
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema([TensorSpec(np.dtype("float64"), (-1, 2))]))
+    outputs = Schema([TensorSpec(np.dtype("float64"), (-1, 2))])
+    return ModelSignature(inputs=input_fields(model.schema), outputs=outputs)

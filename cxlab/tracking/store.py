@@ -20,18 +20,23 @@ if TYPE_CHECKING:
 FULL = "no space is left on its disk. Free some, or set MLFLOW_TRACKING_URI to another place"
 
 
+def quiet() -> None:
+    """MLflow without chatter; to be called before it loads."""
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 @contextmanager
 def store() -> Iterator[MlflowClient]:
     """A client on our store, which is made if need be; what goes wrong with it is said as a `StoreError`."""
     folder = store_folder()
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    quiet()
     import mlflow
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     mlflow.set_tracking_uri(tracking_uri())
     mlflow.set_registry_uri(tracking_uri())
     where = folder or tracking_uri()

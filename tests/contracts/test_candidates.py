@@ -27,7 +27,8 @@ from hypothesis import strategies as st
 
 from cxlab.data.schema import Schema
 from cxlab.models.training import BLEND
-from cxlab.release.onnx import parity, scores, session, to_onnx
+from cxlab.release.onnx import parity, scores, to_onnx
+from cxlab.release.scorer import session
 from cxlab.tracking.registry import TRUSTED_TYPES
 
 LIMIT = 1e-5  # largest difference in probability between the lab and ONNX
@@ -122,7 +123,7 @@ def test_onnx_scores_the_same_whatever_the_rows(name, data):
 @every_model
 def test_onnx_scores_a_row_alone_as_in_a_batch(name):
     model, (frame, _) = model_of(name), customers()
-    running = session(_converted(name))
+    running = session(_converted(name).SerializeToString())
     few = frame.head(10)
     alone = [scores(running, model.schema, few.iloc[[i]])[0] for i in range(len(few))]
     np.testing.assert_allclose(alone, scores(running, model.schema, few), rtol=0, atol=1e-9)

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cxlab.data.files import read_frame, sha256_of
+from cxlab.data.files import read_frame
+from cxlab.digest import sha256_of
 from cxlab.errors import DataError
 
 DIALECTS = st.tuples(

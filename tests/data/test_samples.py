@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cxlab.data.files import sha256_of
+from cxlab.digest import sha256_of
 
 SAMPLES = Path(__file__).parents[2] / "data_samples"
 FILES = sorted(path for path in SAMPLES.iterdir() if path.suffix != ".md")

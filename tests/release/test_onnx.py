@@ -26,7 +26,8 @@ from cxlab.errors import DataError, ParamsError
 from cxlab.features.tabular import HingeBasis, columns
 from cxlab.models.calibration import BetaCalibration, NoCalibration
 from cxlab.models.task import Model
-from cxlab.release.onnx import parity, scores, session, to_onnx
+from cxlab.release.onnx import parity, scores, to_onnx
+from cxlab.release.scorer import session
 
 RNG = np.random.default_rng(3)
 NUMBERS = Schema((Column("a", "number"), Column("b", "number")))
@@ -114,14 +115,14 @@ def test_a_column_keeps_its_name_whatever_it_is(name):
     model = model_of(
         make_pipeline(columns(schema, numbers=StandardScaler(), seed=0), LogisticRegression()), schema, frame
     )
-    running = session(to_onnx(model))
+    running = session(to_onnx(model).SerializeToString())
     assert [item.name for item in running.get_inputs()] == [name, "b"]
     np.testing.assert_allclose(scores(running, schema, frame), model.predict_proba(frame)[:, 1], atol=1e-6)
 
 
 def test_the_output_is_like_predict_proba():
     model = model_of(boosted())
-    running = session(to_onnx(model))
+    running = session(to_onnx(model).SerializeToString())
     feeds = {name: NUMBERS.encode(FRAME)[[name]].to_numpy() for name in ("a", "b")}
     (output,) = running.get_outputs()
     assert (output.name, output.type, output.shape) == ("probability", "tensor(double)", ["rows", 2])
@@ -136,12 +137,12 @@ def test_a_file_scores_as_the_graph(tmp_path):
 
 
 def test_no_rows_no_scores():
-    assert scores(session(BAGGED_GRAPH), NUMBERS, FRAME.head(0)).shape == (0,)
+    assert scores(session(BAGGED_GRAPH.SerializeToString()), NUMBERS, FRAME.head(0)).shape == (0,)
 
 
 def test_a_missing_column_is_named():
     with pytest.raises(DataError, match="Column 'b' is not in the data"):
-        scores(session(BAGGED_GRAPH), NUMBERS, FRAME[["a"]])
+        scores(session(BAGGED_GRAPH.SerializeToString()), NUMBERS, FRAME[["a"]])
 
 
 def test_parity_sees_another_model():

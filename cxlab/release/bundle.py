@@ -1,0 +1,255 @@
+"""A model as a folder that anyone can verify and serve without us.
+
+The folder is made beside its destination, hashed, and moved there in one step: what stands at the destination is whole.
+`scorer.py` says how it is read again, `verify.py` how it is checked.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from cxlab.data.schema import Schema
+from cxlab.digest import canonical, sha256_of
+from cxlab.errors import BundleError
+from cxlab.evidence.explain import contributions
+from cxlab.evidence.reasons import phrases
+from cxlab.evidence.wording import Distribution, Phrase, alike
+from cxlab.models.subject import Subject
+from cxlab.places import is_gone, this_process
+from cxlab.release import scorer
+from cxlab.release.golden import golden_rows
+from cxlab.release.onnx import scores, to_onnx
+from cxlab.tracking.flavor import add_flavor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PARITY = 1e-5  # the largest difference to the trained model, in probability
+GOLDEN, CODE, LIBRARY, GUARD = "golden.parquet", "model.py", "lib", "__pycache__"
+TRAVELS = ("errors", "digest", "data/schema", "evidence/wording", "release/scorer")
+NEEDED = ("numpy", "onnxruntime", "pandas")
+COMPARED = 500  # test rows on which reasons are held against SHAP
+TOP = 3
+GUARDED = (
+    "This file keeps Python from making a folder of its name for its cache: every file of a bundle is hashed, and "
+    "loading writes none.\n"
+)
+PART = ".part"
+
+
+class Parity(NamedTuple):
+    """How far the exported graph is from the trained model.
+
+    Attributes:
+        largest: The largest difference in probability; infinite where one of the two has none.
+        rows: How many rows were compared.
+        column: The column that makes the difference, if one alone does.
+    """
+
+    largest: float
+    rows: int
+    column: str | None
+
+
+def parity(subject: Subject, graph: bytes) -> Parity:
+    """The trained model against its graph, on golden, adversarial and test rows."""
+    schema, running = subject.model.schema, scorer.session(graph)
+    rows = pd.concat([golden_rows(schema), subject.test[schema.names]], ignore_index=True)
+
+    def apart(frame: pd.DataFrame) -> np.ndarray:
+        difference = np.abs(subject.model.predict_proba(frame)[:, 1] - scores(running, schema, frame))
+        return np.where(np.isnan(difference), np.inf, difference)
+
+    difference = apart(rows)
+    worst = int(np.argmax(difference))
+    if difference[worst] <= PARITY:
+        return Parity(float(difference[worst]), len(rows), None)
+    row, usual = rows.iloc[[worst]], rows.iloc[0]
+    mended = [name for name in schema.names if apart(row.assign(**{name: [usual[name]]}))[0] <= PARITY]
+    return Parity(float(difference[worst]), len(rows), mended[0] if len(mended) == 1 else None)
+
+
+def write_bundle(
+    subject: Subject,
+    to: Path,
+    *,
+    facts: Mapping[str, Any],
+    report: Mapping[str, Any],
+    evidence: Mapping[str, str],
+    wording: Mapping[str, Phrase] | None = None,
+    finish: Callable[[Path], object] | None = None,
+) -> Path:
+    """Writes a bundle.
+
+    Args:
+        subject: The model with its data.
+        to: A folder that is not there yet.
+        facts: What the manifest says of the model besides what is found here: model, version, run, approval, ledger.
+        report: The facts of its report.
+        evidence: Texts by file name, aggregates only.
+        wording: Phrases by column; those of `params/reasons.yaml` by default.
+        finish: Called with the finished folder before it is moved: to sign it and to enter it into the ledger.
+    Raises:
+        BundleError: The destination is taken, or the graph's scores differ from the model's.
+    """
+    graph = to_onnx(subject.model).SerializeToString()
+    found = parity(subject, graph)
+    if found.largest > PARITY:
+        where = f" The difference comes from column {found.column!r}." if found.column else ""
+        raise BundleError(
+            f"{subject.name} is not exported: its ONNX graph is off by {found.largest:.3g}, must be at most {PARITY:g}."
+            f"{where}"
+        )
+    words = phrases() if wording is None else wording
+    with _in_one_step(to) as folder:
+        made = _contents(subject, graph, report, words)
+        for name, content in made.items():
+            (folder / name).write_bytes(canonical(content) if not isinstance(content, bytes) else content)
+        bundle = scorer.build(
+            folder,
+            {},
+            schema=made[scorer.SCHEMA],
+            threshold=made[scorer.THRESHOLD],
+            reasons=made[scorer.REASONS],
+            model=graph,
+        )
+        _golden(bundle.schema, graph).to_parquet(folder / GOLDEN, index=False)
+        _code(folder)
+        versions = {name: metadata.version(name) for name in (*NEEDED, "mlflow")}
+        add_flavor(folder, CODE, subject.model.schema, [f"{name}=={version}" for name, version in versions.items()])
+        (folder / GUARD).write_text(GUARDED, encoding="utf-8")
+        (folder / "evidence").mkdir()
+        for name, text in evidence.items():
+            (folder / "evidence" / name).write_text(text, encoding="utf-8")
+        files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        manifest = {
+            "format": scorer.FORMAT,
+            "files": {name: sha256_of(path) for name, path in files.items()},
+            "versions": {**versions, "cxlab": metadata.version("cxlab")},
+            "parity": {"largest": found.largest, "rows": found.rows, "limit": PARITY},
+            "reasons": agreement(subject, bundle),
+            **facts,
+        }
+        (folder / scorer.MANIFEST).write_bytes(canonical(manifest))
+        if finish is not None:
+            finish(folder)
+    return to
+
+
+@contextmanager
+def _in_one_step(to: Path) -> Iterator[Path]:
+    """A folder beside `to` that takes its place when all went well; what dead processes left there is removed."""
+    to = to.absolute()
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise BundleError(f"{to} exists. Name a folder that is not there yet, as --to {to}-2.")
+    to.parent.mkdir(parents=True, exist_ok=True)
+    for left in to.parent.glob(f".{to.name}.*{PART}"):
+        if is_gone(left.name.removeprefix(f".{to.name}.").removesuffix(PART)):
+            shutil.rmtree(left)
+    folder = to.parent / f".{to.name}.{this_process()}{PART}"
+    folder.mkdir()
+    try:
+        yield folder
+        folder.replace(to)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _contents(subject: Subject, graph: bytes, report: Mapping[str, Any], words: Mapping[str, Phrase]) -> dict[str, Any]:
+    """The files that scoring reads, by name."""
+    schema, roles = subject.model.schema, subject.params.data
+    columns = [item | {"unit": words.get(item["name"], Phrase()).unit} for item in schema.plain()]
+    cast = schema.cast(subject.train)
+    strength = [row["feature"] for row in report["importance"]]
+    ordered = {name: cast[name] for name in sorted(cast, key=strength.index)}
+    named = {name: values for name, values in ordered.items() if name not in roles.segments}
+    return {
+        scorer.MODEL: graph,
+        scorer.SCHEMA: {
+            "task": subject.params.task,
+            "target": roles.target,
+            "positive": roles.positive,
+            "id": roles.id,
+            "segments": list(roles.segments),
+            "columns": columns,
+        },
+        scorer.THRESHOLD: dict(report["threshold"]),
+        scorer.REASONS: {
+            "groups": alike(named),
+            "references": {name: _reference(values) for name, values in cast.items()},
+            "distributions": {name: asdict(Distribution.of(values)) for name, values in named.items()},
+            "phrases": {name: asdict(words[name]) for name in named if name in words},
+        },
+    }
+
+
+def _reference(values: np.ndarray) -> float | str | None:
+    """The customer one compares with: the median of numbers, the commonest level; None where none is known."""
+    if values.dtype == object:
+        return str(pd.Series(values).mode()[0])
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if len(known) else None
+
+
+def _golden(schema: Schema, graph: bytes) -> pd.DataFrame:
+    """Golden inputs with their scores."""
+    rows = golden_rows(schema)
+    return rows.assign(**{_free("score", schema): scores(scorer.session(graph), schema, rows)})
+
+
+def _free(name: str, schema: Schema) -> str:
+    return name if name not in schema.names else _free(f"_{name}", schema)
+
+
+def _code(folder: Path) -> None:
+    """The entry that MLflow runs, and the modules that travel."""
+    package = Path(__file__).parent.parent
+    shutil.copyfile(Path(__file__).with_name("mlflow_model.py"), folder / CODE)
+    for module in TRAVELS:
+        place = folder / LIBRARY / f"{module}.py"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(package / f"{module}.py", place)
+        (place.parent / "__init__.py").touch()
+
+
+def agreement(subject: Subject, bundle: scorer.Bundle) -> dict[str, float | int]:
+    """How far a bundle's reasons agree with SHAP's, on test rows.
+
+    Returns:
+        `rows`; `first`, the share of rows whose strongest raising reason is the same; `top3`, the mean share of SHAP's
+        three strongest raising reasons among the bundle's; `rank`, the mean rank correlation of all effects in a row.
+    """
+    rows = subject.test.sample(min(COMPARED, len(subject.test)), random_state=0)
+    told = contributions(subject.model, rows, background=subject.train)
+    place = {name: j for j, name in enumerate(told.columns)}
+    shap = np.column_stack([told.values[:, [place[name] for name in group]].sum(axis=1) for group in bundle.groups])
+    cast = bundle.schema.cast(rows)
+    effects = bundle.effects(cast, bundle.probability(cast))
+    first: list[float] = []
+    top: list[float] = []
+    rank: list[float] = []
+    for ours, theirs in zip(effects, shap, strict=True):
+        strongest = _raising(theirs)
+        if strongest:
+            mine = _raising(ours)
+            first.append(float(mine[:1] == strongest[:1]))
+            top.append(len(set(mine) & set(strongest)) / len(strongest))
+        if np.ptp(ours) > 0 and np.ptp(theirs) > 0:
+            rank.append(float(pd.Series(ours).corr(pd.Series(theirs), method="spearman")))
+    found = {"first": first, "top3": top, "rank": rank}
+    means = {name: float(np.mean(each)) for name, each in found.items() if each}
+    return {"rows": len(rows), **means}
+
+
+def _raising(effects: Sequence[float] | np.ndarray) -> list[int]:
+    order = np.argsort(-np.asarray(effects), kind="stable")[:TOP]
+    return [int(j) for j in order if effects[j] > scorer.SMALL]

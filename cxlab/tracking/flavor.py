@@ -1,0 +1,58 @@
+"""A folder made a valid MLflow model by code that lies in it (models-from-code): no pickle, no path of this machine."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from cxlab.data.schema import Schema
+from cxlab.tracking.store import quiet
+
+REASONS = "reasons"
+
+
+def add_flavor(folder: Path, code: str, schema: Schema, requirements: Sequence[str]) -> None:
+    """Adds `MLmodel` and the files that describe an environment.
+
+    Args:
+        folder: The model's, holding all that its code needs.
+        code: The name of the file in it that sets the MLflow model.
+        schema: What the model reads.
+        requirements: `name==version` each.
+    """
+    quiet()
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec
+    from mlflow.types import Schema as Fields
+
+    outputs = Fields([ColSpec(DataType.double, "score"), ColSpec(DataType.string, "decision")])
+    told = ParamSchema([ParamSpec(REASONS, DataType.long, 0)])
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*input example", category=UserWarning)
+        made = Path(scratch) / "model"
+        mlflow.pyfunc.save_model(
+            made,
+            python_model=str(folder / code),
+            signature=ModelSignature(inputs=input_fields(schema), outputs=outputs, params=told),
+            pip_requirements=list(requirements),
+        )
+        for path in made.iterdir():
+            if path.name != code:
+                shutil.move(path, folder / path.name)
+    described = folder / "MLmodel"
+    text = described.read_text(encoding="utf-8")
+    described.write_text(re.sub(r"(model_code_path: ).*", rf"\g<1>{code}", text), encoding="utf-8")
+
+
+def input_fields(schema: Schema) -> object:
+    """A schema as MLflow writes it: every column must be there, its values may be missing."""
+    from mlflow.types import ColSpec, DataType
+    from mlflow.types import Schema as Fields
+
+    kinds = {"number": DataType.double, "category": DataType.string}
+    return Fields([ColSpec(kinds[column.kind], column.name) for column in schema.columns])

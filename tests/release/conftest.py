@@ -1,0 +1,50 @@
+"""A small exported model, made once; tests get a copy of their own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cxlab.data.table import read_table
+from cxlab.evidence.report import Report, review
+from cxlab.evidence.wording import Phrase
+from cxlab.models.training import train
+from cxlab.params import load_params
+from cxlab.release.bundle import write_bundle
+
+WORDING = {"calls": Phrase(phrase="{value:g} calls", unit="calls"), "plan": Phrase(phrase="the {value} plan")}
+
+
+@pytest.fixture(scope="package")
+def reviewed(tmp_path_factory: pytest.TempPathFactory, customers: Callable[..., pd.DataFrame]) -> Report:
+    """A trained model on 400 small customers, with its report."""
+    folder = tmp_path_factory.mktemp("reviewed")
+    customers().to_csv(folder / "customers.csv", index=False)
+    (folder / "small.yaml").write_text(
+        "task: churn\nname: small\n"
+        "data: {path: customers.csv, id: customer_id, target: churn, segments: [region]}\n"
+        "search: {trials: 3, candidates: [prior, logistic, lightgbm]}\n",
+        encoding="utf-8",
+    )
+    params = load_params(folder / "small.yaml")
+    return review(train(read_table(params.data), params, storage=None))
+
+
+@pytest.fixture(scope="package")
+def exported(tmp_path_factory: pytest.TempPathFactory, reviewed: Report) -> Path:
+    """The bundle of that model; not to be changed."""
+    to = tmp_path_factory.mktemp("exported") / "small-1"
+    facts = {"model": "small", "version": "1", "task": "churn"}
+    return write_bundle(
+        reviewed.subject, to, facts=facts, report=reviewed.facts(), evidence={"card.md": "# small"}, wording=WORDING
+    )
+
+
+@pytest.fixture
+def bundle_folder(exported: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle that a test may change."""
+    return Path(shutil.copytree(exported, tmp_path / "bundle"))
