@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cxlab.data.table import read_table
     from cxlab.errors import CxlabError
     from cxlab.evidence.drift import drift_between
+    from cxlab.evidence.fairness import audit
     from cxlab.evidence.importance import dependence, importance
     from cxlab.evidence.over_time import over_time
     from cxlab.evidence.reasons import reasons, what_if
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
     from cxlab.models.training import train
     from cxlab.notebooks import record
     from cxlab.params import load_params
+    from cxlab.release.approval import approve, export, gate, history, reject, rollback
     from cxlab.release.scorer import load_bundle
+    from cxlab.release.verify import verify
     from cxlab.tracking.leaderboard import compare
     from cxlab.tracking.registry import open_version
     from cxlab.tracking.reports import report_of
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "CxlabError": "cxlab.errors",
+    "approve": "cxlab.release.approval",
     "audit": "cxlab.evidence.fairness",
     "check": "cxlab.data.quality",
     "compare": "cxlab.tracking.leaderboard",
@@ -56,7 +60,10 @@ _WHERE = {
     "dependence": "cxlab.evidence.importance",
     "drift_between": "cxlab.evidence.drift",
     "evaluate": "cxlab.metrics.intervals",
+    "export": "cxlab.release.approval",
     "gains": "cxlab.metrics.curves",
+    "gate": "cxlab.release.approval",
+    "history": "cxlab.release.approval",
     "importance": "cxlab.evidence.importance",
     "load_bundle": "cxlab.release.scorer",
     "load_params": "cxlab.params",
@@ -67,17 +74,21 @@ _WHERE = {
     "read_table": "cxlab.data.table",
     "reasons": "cxlab.evidence.reasons",
     "record": "cxlab.notebooks",
+    "reject": "cxlab.release.approval",
     "reliability": "cxlab.metrics.curves",
     "remedy": "cxlab.evidence.remedy",
     "report_of": "cxlab.tracking.reports",
     "review": "cxlab.evidence.report",
+    "rollback": "cxlab.release.approval",
     "tracked": "cxlab.tracking.runs",
     "train": "cxlab.models.training",
+    "verify": "cxlab.release.verify",
     "what_if": "cxlab.evidence.reasons",
 }
 
 __all__ = [
     "CxlabError",
+    "approve",
     "audit",
     "check",
     "compare",
@@ -85,7 +96,10 @@ __all__ = [
     "dependence",
     "drift_between",
     "evaluate",
+    "export",
     "gains",
+    "gate",
+    "history",
     "importance",
     "load_bundle",
     "load_params",
@@ -96,12 +110,15 @@ __all__ = [
     "read_table",
     "reasons",
     "record",
+    "reject",
     "reliability",
     "remedy",
     "report_of",
     "review",
+    "rollback",
     "tracked",
     "train",
+    "verify",
     "what_if",
 ]
 

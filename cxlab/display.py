@@ -6,9 +6,10 @@ A result's frame is tidy: one row a fact, the denominator beside the rate, the i
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -49,6 +50,24 @@ class Result:
 
     def __repr__(self) -> str:
         return f"{self.title}\n{self.frame().to_string(index=False)}"
+
+
+def plain(value: Any) -> Any:
+    """Values as JSON holds them: what is not a finite number is null, what JSON has no word for is text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A frame's rows, plain."""
+    return [plain(row) for row in frame.to_dict("records")]
 
 
 def as_html(title: str, frame: pd.DataFrame, note: str) -> str:

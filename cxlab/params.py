@@ -55,6 +55,7 @@ class DataParams(_Section):
     features: tuple[str, ...] | None = None
     drop: tuple[str, ...] = ()
     known_after: tuple[str, ...] = ()
+    known_before: tuple[str, ...] = ()
 
 
 class SplitParams(_Section):

@@ -261,17 +261,24 @@ def _leak_suspects(table: Table) -> Answer:
     if found is None:
         rule = f"needs features, a target of two values and {MIN_CLASS} rows of each"
         return "cannot_tell", 0, f"Whether a column gives the outcome away {rule}."
+    cleared = [item for item in found if set(item.columns) <= set(table.roles.known_before)]
+    found = [item for item in found if item not in cleared]
+    if cleared and not found:
+        names = ", ".join(name for item in cleared for name in item.columns)
+        return "pass", 0, f"Strong, and known before the outcome, says data.known_before: {names}."
     if not found:
         return "pass", 0, "No feature is far ahead of the next in deciding the outcome."
     said = "; ".join(suspect.reason for suspect in found)
     names = ", ".join(name for suspect in found for name in suspect.columns)
-    remedy = f"If it is known only after the outcome, write data.known_after and data.drop: [{names}]."
+    remedy = f"If it is known only after the outcome, write data.known_after and data.drop: [{names}]; if a person "
+    remedy += f"knows that it is known in time, write data.known_before: [{names}]."
     return "cannot_tell", len(table.frame), f"Suspected leak: {said}. {remedy}"
 
 
 def _late_timestamps(table: Table) -> Answer:
     roles, frame = table.roles, table.frame
-    names = [name for name in _features(table) if name not in table.known_after and _is_time(frame[name])]
+    aside = {*table.known_after, *roles.known_before}
+    names = [name for name in _features(table) if name not in aside and _is_time(frame[name])]
     if not names:
         return "pass", 0, "No feature holds times."
     if roles.time is None or roles.time not in frame.columns or not _is_time(frame[roles.time]):
@@ -283,7 +290,7 @@ def _late_timestamps(table: Table) -> Answer:
     findings = [f"{name!r} is later than {roles.time!r} in {count:,} rows" for name, count in later.items() if count]
     if not findings:
         return "pass", 0, f"No time among the features is later than {roles.time!r}: {listed(names)}."
-    remedy = "What was written later was not known then: data.known_after and data.drop, unless it is a plan."
+    remedy = "What was written later was not known then: data.known_after and data.drop, unless it is a plan (data.known_before)."
     return "cannot_tell", max(later.values()), f"Suspected leak: {'; '.join(findings)}. {remedy}"
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 from cxlab.data.catalog import entry
 from cxlab.data.quality import Quality, check
-from cxlab.display import Result
+from cxlab.display import Result, plain, records
 from cxlab.evidence.drift import DriftReport, drift_between
 from cxlab.evidence.fairness import Audit, audit, segments_of
 from cxlab.evidence.importance import Importance, dependence, importance
@@ -157,24 +157,31 @@ class Report(Result):
         }
 
     def facts(self) -> dict[str, Any]:
-        """Everything on the page, for programs: plain values only."""
+        """Everything on the page, for programs: plain values only. Asked twice it says the same."""
+        return dict(self._facts)
+
+    @functools.cached_property
+    def _facts(self) -> dict[str, Any]:
         chosen = self.training.evaluation.values(self.training.selected)
-        return {
+        found = {
             "summary": [f"{line['question']} {line['answer']}" for line in self.summary],
             "selected": self.training.selected,
+            "selection_metric": self.training.metric,
             "metrics": {name: item._asdict() for name, item in chosen.items()},
-            "comparison": _records(self.training.comparison.frame()),
+            "comparison": records(self.training.comparison.frame()),
             "threshold": asdict(self.threshold),
-            "value": _records(self.value.frame()),
-            "calibration": _records(self._reliability().frame()),
-            "fairness": _records(self.audit.frame()),
-            "drift": _records(self.drift.frame()),
+            "value": records(self.value.frame()),
+            "calibration": records(self._reliability().frame()),
+            "fairness": records(self.audit.frame()),
+            "drift": records(self.drift.frame()),
             "estimated": {name: item._asdict() for name, item in self.drift.estimated.values.items()},
-            "periods": _records(self.periods.frame()),
-            "importance": _records(self.importance.frame()),
-            "quality": _records(self.quality.frame()),
+            "periods": records(self.periods.frame()),
+            "moved": {"columns": self.drift.drift.mattering, "world": list(self.periods.loud)},
+            "importance": records(self.importance.frame()),
+            "quality": records(self.quality.frame()),
             "seconds": self.seconds,
         }
+        return {key: plain(value) for key, value in found.items()}
 
     def _reliability(self) -> curves.Reliability:
         return curves.reliability(self.subject.outcome_test, self.subject.score_test)
@@ -370,15 +377,3 @@ def review(training: Training, *, seed: int = 0) -> Report:
         quality=check(subject.table),
         seconds=time.monotonic() - started,
     )
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain values; what is not known is None."""
-
-    def plain(item: Any) -> Any:
-        item = item.item() if hasattr(item, "item") else item
-        if isinstance(item, float) and not math.isfinite(item):
-            return None
-        return item if item is None or isinstance(item, str | int | float | bool) else str(item)
-
-    return [{str(key): plain(item) for key, item in row.items()} for row in frame.to_dict("records")]

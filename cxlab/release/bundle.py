@@ -6,10 +6,11 @@ The folder is made beside its destination, hashed, and moved there in one step: 
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,7 +28,7 @@ from cxlab.models.subject import Subject
 from cxlab.places import is_gone, this_process
 from cxlab.release import scorer
 from cxlab.release.golden import golden_rows
-from cxlab.release.onnx import scores, to_onnx
+from cxlab.release.onnx import to_onnx
 from cxlab.tracking.flavor import add_flavor
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Parity(NamedTuple):
     Attributes:
         largest: The largest difference in probability; infinite where one of the two has none.
         rows: How many rows were compared.
-        column: The column that makes the difference, if one alone does.
+        column: The column that makes a difference beyond the limit, if one alone does.
     """
 
     largest: float
@@ -60,22 +61,69 @@ class Parity(NamedTuple):
     column: str | None
 
 
-def parity(subject: Subject, graph: bytes) -> Parity:
-    """The trained model against its graph, on golden, adversarial and test rows."""
-    schema, running = subject.model.schema, scorer.session(graph)
-    rows = pd.concat([golden_rows(schema), subject.test[schema.names]], ignore_index=True)
+@dataclass(frozen=True)
+class Prepared:
+    """A model as it would be exported, in memory.
 
-    def apart(frame: pd.DataFrame) -> np.ndarray:
-        difference = np.abs(subject.model.predict_proba(frame)[:, 1] - scores(running, schema, frame))
+    Attributes:
+        subject: The model with its data.
+        contents: What scoring reads, by file name.
+        bundle: It, ready to score; without a manifest.
+    """
+
+    subject: Subject
+    contents: dict[str, Any] = field(repr=False)
+    bundle: scorer.Bundle
+
+    @classmethod
+    def of(cls, subject: Subject, report: Mapping[str, Any], wording: Mapping[str, Phrase] | None = None) -> Prepared:
+        """Converts a model and gathers what its reasons need.
+
+        Args:
+            subject: The model with its data.
+            report: The facts of its report.
+            wording: Phrases by column; those of `params/reasons.yaml` by default.
+        Raises:
+            ParamsError: A step of the model has no conversion.
+        """
+        words = phrases() if wording is None else wording
+        made = _contents(subject, to_onnx(subject.model).SerializeToString(), report, words)
+        bundle = scorer.build(
+            Path(),
+            {},
+            schema=made[scorer.SCHEMA],
+            threshold=made[scorer.THRESHOLD],
+            reasons=made[scorer.REASONS],
+            model=made[scorer.MODEL],
+        )
+        return cls(subject, made, bundle)
+
+    @functools.cached_property
+    def golden(self) -> pd.DataFrame:
+        """Golden inputs with their scores."""
+        rows = golden_rows(self.bundle.schema)
+        return rows.assign(**{score_column(self.bundle.schema): self._scores(rows)})
+
+    def _scores(self, frame: pd.DataFrame) -> np.ndarray:
+        return self.bundle.probability(self.bundle.schema.cast(frame))
+
+    @functools.cached_property
+    def parity(self) -> Parity:
+        """The trained model against its graph, on golden, adversarial and test rows."""
+        names = self.bundle.schema.names
+        rows = pd.concat([self.golden[names], self.subject.test[names]], ignore_index=True)
+        difference = self._apart(rows)
+        worst = int(np.argmax(difference))
+        largest = float(difference[worst])
+        if largest <= PARITY:
+            return Parity(largest, len(rows), None)
+        row, usual = rows.iloc[[worst]], rows.iloc[0]
+        mended = [name for name in names if self._apart(row.assign(**{name: [usual[name]]}))[0] <= PARITY]
+        return Parity(largest, len(rows), mended[0] if len(mended) == 1 else None)
+
+    def _apart(self, frame: pd.DataFrame) -> np.ndarray:
+        difference = np.abs(self.subject.model.predict_proba(frame)[:, 1] - self._scores(frame))
         return np.where(np.isnan(difference), np.inf, difference)
-
-    difference = apart(rows)
-    worst = int(np.argmax(difference))
-    if difference[worst] <= PARITY:
-        return Parity(float(difference[worst]), len(rows), None)
-    row, usual = rows.iloc[[worst]], rows.iloc[0]
-    mended = [name for name in schema.names if apart(row.assign(**{name: [usual[name]]}))[0] <= PARITY]
-    return Parity(float(difference[worst]), len(rows), mended[0] if len(mended) == 1 else None)
 
 
 def write_bundle(
@@ -101,28 +149,16 @@ def write_bundle(
     Raises:
         BundleError: The destination is taken, or the graph's scores differ from the model's.
     """
-    graph = to_onnx(subject.model).SerializeToString()
-    found = parity(subject, graph)
+    prepared = Prepared.of(subject, report, wording)
+    found = prepared.parity
     if found.largest > PARITY:
         where = f" The difference comes from column {found.column!r}." if found.column else ""
-        raise BundleError(
-            f"{subject.name} is not exported: its ONNX graph is off by {found.largest:.3g}, must be at most {PARITY:g}."
-            f"{where}"
-        )
-    words = phrases() if wording is None else wording
+        off = f"its ONNX graph is off by {found.largest:.3g}, must be at most {PARITY:g}"
+        raise BundleError(f"{subject.name} is not exported: {off}.{where}")
     with _in_one_step(to) as folder:
-        made = _contents(subject, graph, report, words)
-        for name, content in made.items():
+        for name, content in prepared.contents.items():
             (folder / name).write_bytes(canonical(content) if not isinstance(content, bytes) else content)
-        bundle = scorer.build(
-            folder,
-            {},
-            schema=made[scorer.SCHEMA],
-            threshold=made[scorer.THRESHOLD],
-            reasons=made[scorer.REASONS],
-            model=graph,
-        )
-        _golden(bundle.schema, graph).to_parquet(folder / GOLDEN, index=False)
+        prepared.golden.to_parquet(folder / GOLDEN, index=False)
         _code(folder)
         versions = {name: metadata.version(name) for name in (*NEEDED, "mlflow")}
         add_flavor(folder, CODE, subject.model.schema, [f"{name}=={version}" for name, version in versions.items()])
@@ -136,7 +172,7 @@ def write_bundle(
             "files": {name: sha256_of(path) for name, path in files.items()},
             "versions": {**versions, "cxlab": metadata.version("cxlab")},
             "parity": {"largest": found.largest, "rows": found.rows, "limit": PARITY},
-            "reasons": agreement(subject, bundle),
+            "reasons": agreement(subject, prepared.bundle),
             **facts,
         }
         (folder / scorer.MANIFEST).write_bytes(canonical(manifest))
@@ -200,10 +236,9 @@ def _reference(values: np.ndarray) -> float | str | None:
     return float(np.median(known)) if len(known) else None
 
 
-def _golden(schema: Schema, graph: bytes) -> pd.DataFrame:
-    """Golden inputs with their scores."""
-    rows = golden_rows(schema)
-    return rows.assign(**{_free("score", schema): scores(scorer.session(graph), schema, rows)})
+def score_column(schema: Schema) -> str:
+    """The name of the scores among golden rows: one that no column has."""
+    return _free("score", schema)
 
 
 def _free(name: str, schema: Schema) -> str:

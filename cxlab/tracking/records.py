@@ -146,7 +146,7 @@ def of_report(report: Report) -> Iterator[Record]:
         if math.isfinite(figure):
             yield Metric(name, figure)
     yield Text(REPORT_PAGE, report.html())
-    yield Text(REPORT_FACTS, json.dumps(report.facts(), indent=1) + "\n")
+    yield Text(REPORT_FACTS, json.dumps(report.facts(), indent=1, allow_nan=False) + "\n")
     subject = report.subject
     yield Page(
         "report/evidently.html",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,20 +11,21 @@ import pandas as pd
 
 from cxlab.data.split import make_split
 from cxlab.data.table import read_table
-from cxlab.digest import sha256_of
+from cxlab.digest import canonical, sha256, sha256_of
 from cxlab.errors import DataError, ParamsError, StoreError, listed, nearest
 from cxlab.models.subject import Subject
 from cxlab.models.task import Model
 from cxlab.models.training import Training
 from cxlab.params import Params
 from cxlab.tracking.flavor import input_fields
+from cxlab.tracking.ledger import Draft, append
 from cxlab.tracking.records import OUT_OF_FOLD, PARAMS
 from cxlab.tracking.store import store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-CHALLENGER, CHAMPION = "challenger", "champion"
+CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 DIGEST = "cxlab.model.sha256"
 
 # What a model of ours is made of. A file that asks for any other type is not loaded.
@@ -43,9 +45,13 @@ TRUSTED_TYPES = [
 NEEDED = ["cxlab", "lightgbm", "numpy", "pandas", "scikit-learn", "skops"]
 
 
-def register(training: Training, run_id: str) -> str:
-    """Saves the selected model on the run, registers it and points `challenger` at it.
+def register(training: Training, run_id: str, report_facts: Mapping[str, Any] | None = None) -> str:
+    """Saves the selected model on the run, registers it, enters it into the ledger and points `challenger` at it.
 
+    Args:
+        training: What was trained.
+        run_id: Its run.
+        report_facts: Of its report, whose digest goes into the ledger; without a report it can't be approved.
     Returns:
         The version.
     """
@@ -65,7 +71,8 @@ def register(training: Training, run_id: str) -> str:
             pyfunc_predict_fn="predict_proba",
         )
         digest = sha256_of(_skops_file(info.model_uri))
-        _make_registered_model(client, training.params.name, training.task)
+        if _registered(client, training.params.name) is None:
+            client.create_registered_model(training.params.name, tags={"cxlab.task": training.task})
         version = client.create_model_version(
             training.params.name,
             source=info.model_uri,
@@ -73,6 +80,11 @@ def register(training: Training, run_id: str) -> str:
             model_id=info.model_id,
             tags={DIGEST: digest, "cxlab.task": training.task, "cxlab.selected": training.selected},
         )
+        facts = {"model_sha256": digest, "run_id": run_id}
+        if report_facts is not None:
+            facts["report_sha256"] = sha256(canonical(report_facts))
+        entry = Draft("registered", str(version.version), f"selected: {training.selected}", facts)
+        append(training.params.name, lambda _: entry)
         client.set_registered_model_alias(training.params.name, CHALLENGER, version.version)
         client.set_tag(run_id, "cxlab.version_number", str(version.version))
     return str(version.version)
@@ -133,9 +145,9 @@ def find_version(client: MlflowClient, name: str, version: str) -> Any:
     """The registry's entry of a version number or alias."""
     from mlflow.exceptions import MlflowException
 
-    names = [model.name for model in client.search_registered_models()]
-    if name not in names:
-        known = ", ".join(names) or "none yet; train one: cxlab run churn"
+    if _registered(client, name) is None:
+        names = [model.name for model in client.search_registered_models()]
+        known = listed(names) or "none yet; train one: cxlab run churn"
         raise ParamsError(f"No registered model {name!r}.{nearest(name, names)} Models: {known}.")
     try:
         by_number = str(version).isdigit()
@@ -147,16 +159,65 @@ def find_version(client: MlflowClient, name: str, version: str) -> Any:
         raise ParamsError(f"{name} has no version {version!r}. Versions: {listed(versions) or 'none'}.") from None
 
 
+def _registered(client: MlflowClient, name: str) -> Any:
+    """The registry's entry of a model, None where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def version_of(name: str, version: str) -> tuple[str, dict[str, str]]:
+    """The number and the tags of a version given by number or alias.
+
+    Raises:
+        ParamsError: There is no such model or version.
+    """
+    with store() as client:
+        found = find_version(client, name, version)
+        return str(found.version), dict(found.tags)
+
+
+def model_digest(name: str, version: str) -> str:
+    """SHA-256 of a version's model file as it is now.
+
+    Raises:
+        ParamsError: There is no such model or version.
+    """
+    with store() as client:
+        return sha256_of(_skops_file(find_version(client, name, version).source))
+
+
 def alias_versions(client: MlflowClient, name: str) -> dict[str, str]:
     """Alias to version number; empty where the model is not registered."""
-    for model in client.search_registered_models(filter_string=f"name='{name}'"):
-        return {alias: str(version) for alias, version in client.get_registered_model(model.name).aliases.items()}
-    return {}
+    found = _registered(client, name)
+    return {} if found is None else {alias: str(version) for alias, version in found.aliases.items()}
 
 
-def _make_registered_model(client: MlflowClient, name: str, task: str) -> None:
-    if not client.search_registered_models(filter_string=f"name='{name}'"):
-        client.create_registered_model(name, tags={"cxlab.task": task})
+def point_aliases(name: str, wanted: Mapping[str, str | None]) -> list[str]:
+    """Moves aliases where they should be, None removing one; says which were elsewhere."""
+    moved = []
+    with store() as client:
+        there = alias_versions(client, name)
+        for alias, version in wanted.items():
+            if there.get(alias) == version:
+                continue
+            moved.append(f"{alias} was {there.get(alias, 'nowhere')}")
+            if version is None:
+                client.delete_registered_model_alias(name, alias)
+            else:
+                client.set_registered_model_alias(name, alias, version)
+    return moved
+
+
+def aliases_of(name: str) -> dict[str, str]:
+    """Alias to version number."""
+    with store() as client:
+        return alias_versions(client, name)
 
 
 def _skops_file(source: str) -> Path:

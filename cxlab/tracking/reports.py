@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,17 @@ class Filed:
     Attributes:
         path: The page.
         facts: Its facts.
+        run_id: The run it hangs on.
     """
 
     path: Path
     facts: dict[str, Any]
+    run_id: str
+
+    @property
+    def page(self) -> str:
+        """The page's HTML."""
+        return self.path.read_text(encoding="utf-8")
 
     @property
     def weights(self) -> dict[str, float]:
@@ -46,4 +54,12 @@ def report_of(name: str, version: str) -> Filed:
                 f"{name} version {found.version} was logged without a report. Train it again: cxlab run {name}"
             )
         page, facts = (Path(client.download_artifacts(found.run_id, path)) for path in (REPORT_PAGE, REPORT_FACTS))
-    return Filed(page, json.loads(facts.read_text(encoding="utf-8")))
+    return Filed(page, json.loads(facts.read_text(encoding="utf-8")), found.run_id)
+
+
+def keep_page(filed: Filed, page: str) -> None:
+    """Files a page anew, with what was decided on it; its facts stay."""
+    with store() as client, tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / Path(REPORT_PAGE).name
+        path.write_text(page, encoding="utf-8")
+        client.log_artifact(filed.run_id, str(path), str(Path(REPORT_PAGE).parent))

@@ -61,7 +61,7 @@ class Run:
         if report is not None:
             log_records(self._client, self.run_id, records.of_report(report))
         drawn = time.monotonic() - started
-        version = registry.register(training, self.run_id)
+        version = registry.register(training, self.run_id, None if report is None else report.facts())
         self.facts = {**summary(training), "run_id": self.run_id, "model": training.params.name, "version": version}
         self.facts["artifacts"] = self.artifact_uri
         if report is not None:

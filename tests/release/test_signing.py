@@ -16,6 +16,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from cxlab.errors import ParamsError
+from cxlab.release import signing
 from cxlab.release.signing import SIGNATURE, problems, sign, signing_key, verify_key
 
 model_signing = pytest.importorskip("model_signing")
@@ -356,8 +357,8 @@ def test_what_can_not_be_read_or_written_is_named(signed, bundle, keys, monkeypa
         raise PermissionError(13, "Permission denied", str(path))
 
     with monkeypatch.context() as patch:
-        real = Path.read_bytes
-        patch.setattr(Path, "read_bytes", lambda path: locked(path) if path.name == "model.onnx" else real(path))
+        real = signing.sha256_of
+        patch.setattr(signing, "sha256_of", lambda path: locked(path) if path.name == "model.onnx" else real(path))
         assert problems(signed, keys["ours"][1]) == [f"'{signed}/model.onnx' can't be read: Permission denied."]
         with pytest.raises(ParamsError, match=r"must be readable, and its parent writable. .*Permission denied"):
             sign(bundle, keys["ours"][0])

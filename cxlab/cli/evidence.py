@@ -1,0 +1,100 @@
+"""`cxlab compare`, `report` and `drift`: what is known of models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cxlab.cli.shown import AsJson, Model, Version, emit, out, say, show, span
+from cxlab.display import records
+
+
+def compare(
+    task: Annotated[str, typer.Argument(help="A task, or a registered model's name.")],
+    metric: Annotated[
+        str | None, typer.Option(help="What to show; the task's own unless given; all for every one.")
+    ] = None,
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest runs.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show runs side by side, each with its paired difference to the champion.
+
+    Before there is a champion, the challenger (the newest version) takes its place.
+    """
+    from cxlab.tracking.leaderboard import compare as compare_runs
+
+    board = compare_runs(task, metric=metric, last=last)
+    rows = records(board.frame())
+    if as_json:
+        emit({"task": task, "references": board.references, "rows": rows})
+        return
+    for row in rows:
+        row["95 % interval"] = span(row["low"], row["high"])
+        row["its interval"] = span(row["diff_low"], row["diff_high"])
+    columns = ["model", "version", "selected", "data", "split", "metric", "value", "95 % interval"]
+    show(f"Runs of {task}, newest first", rows, [*columns, "difference", "its interval", "verdict"])
+    for reference in board.references:
+        model, version, alias = (reference[key] for key in ("model", "version", "alias"))
+        out.print(f"Differences of {model} are to version {version} ({alias}).", highlight=False)
+    out.print(board.note, highlight=False)
+
+
+def report(model: Model, version: Version, as_json: AsJson = False) -> None:
+    """Show where a version's review is, and its summary.
+
+    The page needs no network: open it in a browser, print it, send it.
+    """
+    from cxlab.tracking.reports import report_of
+
+    filed = report_of(model, version)
+    if as_json:
+        emit({"path": str(filed.path), **filed.facts})
+        return
+    for line in filed.facts["summary"]:
+        say(line)
+    say(str(filed.path))
+
+
+def drift(
+    model: Model,
+    version: Version,
+    current: Annotated[Path, typer.Argument(help="A CSV or Parquet file with the model's columns.")],
+    as_json: AsJson = False,
+) -> None:
+    """Hold data against what a version learnt from. Exit 1 if anything that matters moved."""
+    from cxlab.data.files import read_frame
+    from cxlab.evidence.drift import drift_between
+    from cxlab.tracking.registry import open_version
+    from cxlab.tracking.reports import report_of
+
+    frame, _ = read_frame(current)
+    subject, filed = open_version(model, version), report_of(model, version)
+    threshold = filed.facts["threshold"]["value"]
+    found = drift_between(subject, frame, importance=filed.weights, threshold=threshold)
+    rows = records(found.frame())
+    if as_json:
+        values = {name: item._asdict() for name, item in found.estimated.values.items()}
+        performance = None if found.performance is None else records(found.performance.frame())
+        emit({"drift": rows, "estimated": values, "performance": performance, "moved": found.moved})
+    else:
+        columns = [
+            "column",
+            "verdict",
+            "weight",
+            "test",
+            "p_adjusted",
+            "missing_reference",
+            "missing_current",
+            "reason",
+        ]
+        show(f"{current.name} against the training data of {subject.name}", rows, columns)
+        out.print(found.note, highlight=False)
+        show(
+            "Performance, estimated from the scores alone",
+            records(found.estimated.frame()),
+            ["metric", "value", "low", "high"],
+        )
+        out.print(found.estimated.note, highlight=False)
+    raise typer.Exit(1 if found.moved else 0)
