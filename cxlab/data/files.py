@@ -20,9 +20,10 @@ import pandas as pd
 from cxlab.errors import DataError, nearest
 
 SEPARATORS = ",;\t|"
+PARQUET, GZIP = b"PAR1", b"\x1f\x8b"  # how such files begin
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _DECIMAL_POINT = re.compile(r"-?\d+\.\d+")
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_frame(
@@ -42,7 +43,7 @@ def read_frame(
     """
     path = Path(path)
     content = _bytes(path)
-    if content[:4] == b"PAR1":
+    if content[:4] == PARQUET:
         frame, notes = _parquet(path), list[str]()
     else:
         frame, notes = _csv(path.name, content, separator, decimal, encoding)
@@ -51,11 +52,17 @@ def read_frame(
     return _trimmed(frame, notes)
 
 
-def _bytes(path: Path) -> bytes:
+def head(path: Path, size: int = -1) -> bytes:
+    """The first bytes of a file, all of them by default.
+
+    Raises:
+        DataError: It is not there, a directory, empty, or may not be read.
+    """
     if path.is_dir():
         raise DataError(f"{path} is a directory; give a CSV or Parquet file in it.")
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(size)
     except FileNotFoundError:
         near = nearest(path.name, [item.name for item in path.parent.glob("*")] if path.parent.is_dir() else [])
         raise DataError(f"No file {path}.{near}") from None
@@ -63,7 +70,12 @@ def _bytes(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     if not content:
         raise DataError(f"{path} is empty. Fetch it again, or name another file.")
-    if content[:2] == b"\x1f\x8b":
+    return content
+
+
+def _bytes(path: Path) -> bytes:
+    content = head(path)
+    if content[:2] == GZIP:
         try:
             return gzip.decompress(content)
         except (EOFError, OSError, zlib.error) as error:
@@ -90,11 +102,11 @@ def _csv(
     text, used = _decoded(name, content, encoding)
     if used not in ("utf-8-sig", encoding):
         notes.append(f"Read as {used}: the bytes are not UTF-8.")
-    sep = separator or _sniffed_separator(text)
+    sep = separator or sniffed_separator(text)
     if sep != "," and separator is None:
         notes.append(f"Columns are separated by {sep!r}.")
     _refuse_cut_off(name, text, sep)
-    mark = decimal or (_sniffed_decimal(text, sep) if sep != "," else ".")
+    mark = decimal or sniffed_decimal(text, sep)
     if mark == "," and decimal is None:
         notes.append("Decimal mark is a comma.")
     try:
@@ -111,7 +123,7 @@ def _csv(
 
 def _decoded(name: str, content: bytes, encoding: str | None) -> tuple[str, str]:
     if encoding is None:
-        marked = content.startswith(_UTF16)
+        marked = content.startswith(UTF16)
         if not marked and b"\x00" in content[:65536]:
             raise DataError(f"{name} is not a text file: it begins with {content[:8]!r}. Give a CSV or Parquet file.")
         tries = ["utf-16"] if marked else ["utf-8-sig", "cp1252", "latin-1"]
@@ -129,7 +141,7 @@ def _decoded(name: str, content: bytes, encoding: str | None) -> tuple[str, str]
     raise DataError(f"{name} is not {tries[0]}; give its encoding as data.encoding.")
 
 
-def _sniffed_separator(text: str) -> str:
+def sniffed_separator(text: str) -> str:
     """The one that cuts the header and the first lines into the same, largest number of fields."""
     lines = [line for line in text[:65536].splitlines()[:20] if line.strip()]
 
@@ -141,7 +153,10 @@ def _sniffed_separator(text: str) -> str:
     return max(SEPARATORS, key=score)
 
 
-def _sniffed_decimal(text: str, sep: str) -> str:
+def sniffed_decimal(text: str, sep: str) -> str:
+    """The mark that more fields look to have; a point where commas separate."""
+    if sep == ",":
+        return "."
     rows = list(csv.reader(text[:65536].splitlines()[1:200], delimiter=sep))
     fields = [field.strip() for row in rows for field in row]
     commas, points = (sum(bool(mark.fullmatch(field)) for field in fields) for mark in (_DECIMAL_COMMA, _DECIMAL_POINT))

@@ -290,7 +290,7 @@ def _late_timestamps(table: Table) -> Answer:
     findings = [f"{name!r} is later than {roles.time!r} in {count:,} rows" for name, count in later.items() if count]
     if not findings:
         return "pass", 0, f"No time among the features is later than {roles.time!r}: {listed(names)}."
-    remedy = "What was written later was not known then: data.known_after and data.drop, unless it is a plan (data.known_before)."
+    remedy = "What was written later was not known then: data.known_after and data.drop. Of a plan: data.known_before."
     return "cannot_tell", max(later.values()), f"Suspected leak: {'; '.join(findings)}. {remedy}"
 
 

@@ -289,7 +289,10 @@ def _strayed(model: str, ledger: Ledger) -> list[str]:
     if aliases.get(CHAMPION) == live:
         return []
     there = aliases.get(CHAMPION, "nowhere")
-    return [f"The alias champion points at {there}, the ledger says {live or 'nowhere'}: somebody moved it past cxlab."]
+    return [
+        f"The alias champion points at {there}, the ledger says {live or 'nowhere'}: somebody moved it "
+        "past cxlab, or an act died."
+    ]
 
 
 def settle(model: str) -> list[str]:

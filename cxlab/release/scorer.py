@@ -196,7 +196,7 @@ class Bundle:
     def why(self, cast: Mapping[str, np.ndarray], score: np.ndarray, most: int) -> list[tuple[str, ...]]:
         """Reasons in words, the strongest first; none for rows without a score."""
         effects = self.effects(cast, score)
-        order = np.argsort(-effects, axis=1, kind="stable")[:, :most]
+        order = np.argsort(-np.round(effects, 9), axis=1, kind="stable")[:, :most]
         told = []
         for row, places in enumerate(order):
             raising = [self._groups[j][0] for j in places if effects[row, j] > SMALL]
@@ -224,11 +224,14 @@ def load_bundle(folder: str | Path) -> Bundle:
     wrong = differences(folder, manifest)
     if wrong:
         raise BundleError(f"The bundle {folder} is not what was exported: {listed(wrong, 5)}. Do not use it.")
-    tree = {name: json.loads((folder / name).read_bytes()) for name in (SCHEMA, THRESHOLD, REASONS)}
-    model = (folder / MODEL).read_bytes()
-    if sha256(model) != manifest["files"][MODEL]:
-        raise BundleError(f"{folder / MODEL} changed while it was read. Do not use it.")
-    return build(folder, manifest, schema=tree[SCHEMA], threshold=tree[THRESHOLD], reasons=tree[REASONS], model=model)
+    content = {name: (folder / name).read_bytes() for name in (MODEL, SCHEMA, THRESHOLD, REASONS)}
+    if any(sha256(each) != manifest["files"][name] for name, each in content.items()):
+        raise BundleError(f"The bundle {folder} changed while it was read. Do not use it.")
+    try:
+        schema, threshold, reasons = (json.loads(content[name]) for name in (SCHEMA, THRESHOLD, REASONS))
+        return build(folder, manifest, schema=schema, threshold=threshold, reasons=reasons, model=content[MODEL])
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, *_graph_errors()) as error:
+        raise BundleError(f"The files of {folder} do not fit together: {str(error)[:200]}. Do not use it.") from None
 
 
 def build(
@@ -308,6 +311,13 @@ def session(model: bytes | str | Path) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3  # errors alone
     source = model if isinstance(model, bytes) else str(model)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def _graph_errors() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises; it has no class above its own errors."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return tuple(item for item in vars(state).values() if isinstance(item, type) and issubclass(item, Exception))
 
 
 def run(running: onnxruntime.InferenceSession, cast: Mapping[str, np.ndarray]) -> np.ndarray:

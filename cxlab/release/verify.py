@@ -164,6 +164,9 @@ def _golden(folder: Path) -> list[str]:
     """Golden rows, scored anew."""
     try:
         bundle = load_bundle(folder)
+    except CxlabError as error:
+        return [str(error)]
+    try:
         rows = pd.read_parquet(folder / GOLDEN)
         expected = rows[score_column(bundle.schema)].to_numpy(np.float64)
         found = bundle.probability(bundle.schema.cast(rows))

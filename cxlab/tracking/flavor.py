@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from cxlab.data.schema import Schema
+from cxlab.data.schema import TRUTH, Column, Schema
 from cxlab.tracking.store import quiet
 
 REASONS = "reasons"
@@ -50,9 +50,17 @@ def add_flavor(folder: Path, code: str, schema: Schema, requirements: Sequence[s
 
 
 def input_fields(schema: Schema) -> object:
-    """A schema as MLflow writes it: every column must be there, its values may be missing."""
+    """A schema as MLflow writes it: every column must be there, its values may be missing.
+
+    Numbers are of any type, for MLflow refuses whole numbers where it was told of floating ones, and so are columns of
+    true and false; the schema's own casts read them all.
+    """
     from mlflow.types import ColSpec, DataType
     from mlflow.types import Schema as Fields
+    from mlflow.types.schema import AnyType
 
-    kinds = {"number": DataType.double, "category": DataType.string}
-    return Fields([ColSpec(kinds[column.kind], column.name) for column in schema.columns])
+    def kind(column: Column) -> object:
+        free = column.kind == "number" or TRUTH.issuperset(column.categories)
+        return AnyType() if free else DataType.string
+
+    return Fields([ColSpec(kind(column), column.name) for column in schema.columns])

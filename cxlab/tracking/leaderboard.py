@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
@@ -13,6 +12,7 @@ from cxlab.errors import ParamsError, unknown
 from cxlab.metrics.intervals import evaluate
 from cxlab.models.training import task_of
 from cxlab.params import TASKS, ValueParams
+from cxlab.tracking.artifacts import fetched
 from cxlab.tracking.records import PREDICTIONS
 from cxlab.tracking.registry import CHALLENGER, CHAMPION, alias_versions
 from cxlab.tracking.store import store
@@ -116,7 +116,7 @@ def _reference(client: MlflowClient, model: str) -> dict[str, Any]:
 
 def _predictions(client: MlflowClient, run_id: str) -> dict[str, Any]:
     run = client.get_run(run_id)
-    frame = pd.read_parquet(Path(client.download_artifacts(run_id, PREDICTIONS)))
+    frame = pd.read_parquet(fetched(client, run_id, PREDICTIONS))
     tags = run.data.tags
     return {"frame": frame, "sha256": tags["cxlab.data.sha256"], "score": frame[tags["cxlab.selected"]].to_numpy()}
 

@@ -17,6 +17,7 @@ from cxlab.models.subject import Subject
 from cxlab.models.task import Model
 from cxlab.models.training import Training
 from cxlab.params import Params
+from cxlab.tracking.artifacts import fetched
 from cxlab.tracking.flavor import input_fields
 from cxlab.tracking.ledger import Draft, append
 from cxlab.tracking.records import OUT_OF_FOLD, PARAMS
@@ -126,7 +127,7 @@ def open_version(name: str, version: str) -> Subject:
     model = load_model(name, version)
     with store() as client:
         found = find_version(client, name, version)
-        files = {key: Path(client.download_artifacts(found.run_id, key)) for key in (PARAMS, OUT_OF_FOLD)}
+        files = {key: fetched(client, found.run_id, key) for key in (PARAMS, OUT_OF_FOLD)}
         params = Params.model_validate_json(files[PARAMS].read_text(encoding="utf-8"))
         scores = pd.read_parquet(files[OUT_OF_FOLD])
         trained_on = client.get_run(found.run_id).data.tags["cxlab.data.sha256"]

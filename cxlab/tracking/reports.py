@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cxlab.errors import DataError
+from cxlab.tracking.artifacts import fetched
 from cxlab.tracking.records import REPORT_FACTS, REPORT_PAGE
 from cxlab.tracking.registry import find_version
 from cxlab.tracking.store import store
@@ -53,7 +54,7 @@ def report_of(name: str, version: str) -> Filed:
             raise DataError(
                 f"{name} version {found.version} was logged without a report. Train it again: cxlab run {name}"
             )
-        page, facts = (Path(client.download_artifacts(found.run_id, path)) for path in (REPORT_PAGE, REPORT_FACTS))
+        page, facts = (fetched(client, found.run_id, path) for path in (REPORT_PAGE, REPORT_FACTS))
     return Filed(page, json.loads(facts.read_text(encoding="utf-8")), found.run_id)
 
 
