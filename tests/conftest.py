@@ -16,6 +16,7 @@ settings.register_profile(
 )
 settings.load_profile("cxlab")
 
+pytest_plugins = ["released"]
 ROOT = Path(__file__).parent.parent
 
 

@@ -20,6 +20,7 @@ FLOORS = [
     {"evidence"},
     {"tracking"},
     {"release"},
+    {"serving"},
     {"notebooks", "doctor"},
     {"cli"},
 ]
@@ -40,6 +41,11 @@ DOORS = {
     "pooch": {"data/catalog"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "fastapi": {"serving/server", "serving/service", "serving/describe"},
+    "starlette": {"serving/server", "serving/service", "serving/describe"},
+    "prometheus_client": {"serving/service"},
+    "uvicorn": {"serving/server"},
+    "model_signing": {"release/signing"},
     "pickle": set(),
     "cloudpickle": set(),
 }

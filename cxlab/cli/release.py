@@ -214,6 +214,6 @@ def serve(
 
     Where CXLAB_SERVE_TOKEN is set, every call but /health needs it.
     """
-    from cxlab.release.serve import serve as answer
+    from cxlab.serving.server import serve as answer
 
     answer(folder, host=host, port=port, log=log, log_ids=log_ids)

@@ -110,7 +110,14 @@ def _csv(
     if mark == "," and decimal is None:
         notes.append("Decimal mark is a comma.")
     try:
-        frame = pd.read_csv(io.StringIO(text), sep=sep, decimal=mark, skipinitialspace=True, low_memory=False)
+        frame = pd.read_csv(
+            io.StringIO(text),
+            sep=sep,
+            decimal=mark,
+            skipinitialspace=True,
+            low_memory=False,
+            float_precision="round_trip",  # as Python and every server read them
+        )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise DataError(f"{name} is no table that can be read: {str(error).strip()}.") from None
     if not isinstance(frame.index, pd.RangeIndex):  # pandas makes the surplus fields an index and shifts the names

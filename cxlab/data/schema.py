@@ -40,7 +40,10 @@ def text_of(value: Any) -> str | None:
         return None
     if isinstance(value, bool | np.bool_):
         return str(value).lower()
-    return f"{value:.15g}" if isinstance(value, int | float | np.number) else str(value).strip()
+    try:
+        return f"{value:.15g}" if isinstance(value, int | float | np.number) else str(value).strip()
+    except OverflowError:  # a whole number beyond every float
+        return str(value)
 
 
 def is_missing(value: Any) -> bool:

@@ -163,8 +163,8 @@ def write_bundle(
         versions = {name: metadata.version(name) for name in (*NEEDED, "mlflow")}
         add_flavor(folder, CODE, subject.model.schema, [f"{name}=={version}" for name, version in versions.items()])
         (folder / GUARD).write_text(GUARDED, encoding="utf-8")
-        (folder / "evidence").mkdir()
         for name, text in evidence.items():
+            (folder / "evidence").mkdir(exist_ok=True)
             (folder / "evidence" / name).write_text(text, encoding="utf-8")
         files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
         manifest = {

@@ -227,10 +227,11 @@ def load_bundle(folder: str | Path) -> Bundle:
     content = {name: (folder / name).read_bytes() for name in (MODEL, SCHEMA, THRESHOLD, REASONS)}
     if any(sha256(each) != manifest["files"][name] for name, each in content.items()):
         raise BundleError(f"The bundle {folder} changed while it was read. Do not use it.")
+    unfit: tuple[type[Exception], ...] = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
     try:
         schema, threshold, reasons = (json.loads(content[name]) for name in (SCHEMA, THRESHOLD, REASONS))
         return build(folder, manifest, schema=schema, threshold=threshold, reasons=reasons, model=content[MODEL])
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, *_graph_errors()) as error:
+    except unfit + _graph_errors() as error:
         raise BundleError(f"The files of {folder} do not fit together: {str(error)[:200]}. Do not use it.") from None
 
 

@@ -14,7 +14,6 @@ from cxlab.errors import ParamsError
 from cxlab.release.scorer import SIGNATURE  # the only file the signature does not cover
 
 
-
 def signing_key() -> Path | None:
     """The private key CXLAB_SIGNING_KEY names, None if unset; a ParamsError if that is no file."""
     return _named("CXLAB_SIGNING_KEY")

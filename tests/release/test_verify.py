@@ -26,7 +26,6 @@ from cxlab.release.bundle import Prepared, write_bundle
 from cxlab.release.scorer import load_bundle
 from cxlab.release.verify import holds_pickle, verify
 
-
 UNLISTED = ("manifest.json", "model.sig")
 
 

@@ -1,4 +1,4 @@
-"""A small exported model, made once; tests get a copy of their own."""
+"""Fixtures of release and serving: a small model, made, reviewed and exported once; tests get a copy of their own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cxlab.release.bundle import write_bundle
 WORDING = {"calls": Phrase(phrase="{value:g} calls", unit="calls"), "plan": Phrase(phrase="the {value} plan")}
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def reviewed(tmp_path_factory: pytest.TempPathFactory, customers: Callable[..., pd.DataFrame]) -> Report:
     """A trained model on 400 small customers, with its report."""
     folder = tmp_path_factory.mktemp("reviewed")
@@ -35,7 +35,7 @@ def reviewed(tmp_path_factory: pytest.TempPathFactory, customers: Callable[..., 
     return review(train(read_table(params.data), params, storage=None))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory, reviewed: Report) -> Path:
     """The bundle of that model; not to be changed."""
     to = tmp_path_factory.mktemp("exported") / "small-1"
@@ -51,7 +51,7 @@ def bundle_folder(exported: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported, tmp_path / "bundle"))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def lab_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """One store for the tests of this folder: making one takes seconds, a model of one's own does not."""
     return f"sqlite:///{tmp_path_factory.mktemp('lab')}/mlflow.db"

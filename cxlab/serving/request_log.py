@@ -1,0 +1,123 @@
+"""What a server answered, as a table that `cxlab drift` reads: one row a scored row.
+
+Rows are appended whole, in one write, before they are answered, so every decision that left the server is here.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import os
+import stat
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cxlab.data.schema import number_of
+from cxlab.errors import ParamsError
+from cxlab.release.scorer import Bundle, Scores
+
+TAIL = 1 << 23  # bytes in which the last line break of a log is looked for
+
+
+class RequestLog:
+    """A CSV file that is only ever appended to, by one server at a time.
+
+    Args:
+        path: The file; made, for its owner alone, if it is not there.
+        bundle: The model whose requests are logged.
+        ids: Whether the customers' identifiers are logged.
+    Raises:
+        ParamsError: The file cannot be written, holds something else, or another server writes to it.
+    """
+
+    def __init__(self, path: Path, bundle: Bundle, *, ids: bool = False) -> None:
+        self.path, self.ids = path, ids
+        self._columns = [(column.name, column.kind == "number") for column in bundle.schema.columns]
+        self._version = str(bundle.manifest["version"])
+        self._lock = threading.Lock()
+        if path.resolve().is_relative_to(bundle.folder.resolve()):
+            raise ParamsError(f"The log {path} would lie in the bundle, which must not change. Name a file elsewhere.")
+        header = ["cxlab_time", "cxlab_version", "cxlab_score", "cxlab_decision", *(["cxlab_id"] if ids else [])]
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0), 0o600)
+            try:
+                self._begin(_lines([[*header, *bundle.schema.names]]))
+            except BaseException:
+                os.close(self._file)
+                raise
+        except OSError as error:
+            raise ParamsError(f"The log {path} cannot be written: {error.strerror}. Name another file.") from None
+
+    def _begin(self, header: bytes) -> None:
+        """The header where it is missing; what a machine that died left half written is cut off."""
+        found = os.fstat(self._file)
+        if not stat.S_ISREG(found.st_mode):
+            raise ParamsError(f"The log {self.path} is no plain file. Name another.")
+        if _taken(self._file):
+            raise ParamsError(f"The log {self.path} is written by another server. Name another file.")
+        begins = os.pread(self._file, len(header), 0)
+        if header.startswith(begins) and found.st_size < len(header):
+            os.ftruncate(self._file, 0)
+            self._append(header)
+        elif begins != header:
+            raise ParamsError(f"The log {self.path} has other columns than this server's. Name another file.")
+        else:
+            start = max(0, found.st_size - TAIL)
+            tail = os.pread(self._file, TAIL, start)
+            os.ftruncate(self._file, start + tail.rfind(b"\n") + 1)
+
+    def write(self, rows: Sequence[Mapping[str, Any]], scores: Scores) -> None:
+        """Appends what was scored.
+
+        Raises:
+            OSError: It could not be written; nothing of it is in the file.
+        """
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        ids: Sequence[Any] = scores.ids or [None] * len(rows)
+        lines = []
+        for row, score, decision, name in zip(rows, scores.score.tolist(), scores.decision, ids, strict=True):
+            values = [_written(row[column], number) for column, number in self._columns]
+            lines.append([now, self._version, score, decision, *([name] if self.ids else []), *values])
+        if lines:
+            with self._lock:
+                self._append(_lines(lines))
+
+    def _append(self, content: bytes) -> None:
+        written = os.write(self._file, content)
+        if written < len(content):  # the disk is full: a part must not stay
+            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def _written(value: Any, number: bool) -> Any:
+    """A value as given, but so that it reads back as the model read it."""
+    if number and isinstance(value, str | bool):
+        return number_of(value)
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _lines(rows: Sequence[Sequence[Any]]) -> bytes:
+    held = io.StringIO()
+    # This line end makes the writer quote both of its characters within a value.
+    csv.writer(held, lineterminator="\r\n").writerows(rows)
+    return held.getvalue().encode()
+
+
+def _taken(file: int) -> bool:
+    """Whether another process holds the file; if none does, this one does until it closes it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: can't be told
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
