@@ -1,7 +1,7 @@
 """Runs benchmarks and prints what each found, as Markdown.
 
 python benchmarks/run.py            # all of them
-python benchmarks/run.py one_row    # those named
+python benchmarks/run.py serving    # those named
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def reviewed(tmp_path_factory: pytest.TempPathFactory, customers: Callable[..., 
     customers().to_csv(folder / "customers.csv", index=False)
     (folder / "small.yaml").write_text(
         "task: churn\nname: small\n"
-        "data: {path: customers.csv, id: customer_id, target: churn, segments: [region]}\n"
+        "data: {path: customers.csv, id: customer_id, target: churn, segments: [region], known_before: [calls]}\n"
         "search: {trials: 3, candidates: [prior, logistic, lightgbm]}\n",
         encoding="utf-8",
     )

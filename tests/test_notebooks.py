@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from cxlab.places import notebook
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
 SAMPLE_ROWS, SAMPLE_CHURNED = 5000, 707  # data_samples/telecom_churn.md
 
 
@@ -29,7 +31,7 @@ def run(name: str, folder: Path, *overrides: str, told: dict[str, Any] | None = 
     prepared = folder / f"{name}.ipynb"
     papermill.execute_notebook(FOLDER / f"{name}.ipynb", prepared, told, prepare_only=True)
     result = NotebookRun(prepared, default_timeout=300).execute()
-    assert result.error is None, result.error.trace
+    assert result.error is None, ANSI.sub("", result.error.trace)
     return notebooks.facts_of(result.nb)
 
 
@@ -46,6 +48,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, An
     uri = f"sqlite:///{folder}/store/mlflow.db"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
+        patch.setenv("CXLAB_USER", "tester")
         return uri, run("02_train_churn", folder, "search.trials=3")
 
 
@@ -67,6 +70,8 @@ def test_02_train_churn(trained: tuple[str, dict[str, Any]]) -> None:
     assert facts["version"] == "1"
     assert facts["splits"] == []  # the sample has no time
     assert len(facts["summary"]) == 5
+    assert facts["gates"]["beats_baseline"] == facts["gates"]["parity"] == "pass"
+    assert facts["gates"]["not_worse_than_champion"] == "not_applicable"
 
 
 def test_03_explain(review: Any) -> None:
@@ -92,6 +97,20 @@ def test_05_report_drift(review: Any, tmp_path: Path) -> None:
     sample["total_day_minutes"] += 60
     sample.to_csv(tmp_path / "moved.csv", index=False)
     assert review("05_report_drift", current=str(tmp_path / "moved.csv"))["moved"]
+
+
+def test_06_approve_and_export(review: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"reason": "looks fine", "waive": {"fair": "small groups, watched monthly"}, "to": str(tmp_path / "out")}
+    with pytest.raises(AssertionError, match="trained churn version 1, so somebody else must approve it"):
+        review("06_approve_and_export", **told)
+    monkeypatch.setenv("CXLAB_USER", "reviewer")
+    with pytest.raises(AssertionError, match="must say why you approve"):
+        review("06_approve_and_export")
+    facts = review("06_approve_and_export", **told)
+    assert (facts["version"], facts["by"], facts["waived"]) == ("1", "reviewer", ["fair"])
+    assert facts["whole"] is True
+    assert facts["scored"] == 5
+    assert (tmp_path / "out" / "churn-1" / "manifest.json").exists()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
