@@ -13,6 +13,10 @@ from collections.abc import Iterable
 class CxlabError(Exception):
     """The input or the usage is wrong. The message says how to mend it."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the message, as the command line does."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ParamsError(CxlabError):
     """A params file, an override or an argument does not fit."""
