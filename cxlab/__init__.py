@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from cxlab.models.training import train
     from cxlab.notebooks import record
     from cxlab.params import load_params
-    from cxlab.release.approval import approve, export, gate, history, reject, rollback
+    from cxlab.release.approval import approve, gate, reject, rollback
+    from cxlab.release.export import export
+    from cxlab.release.history import history
     from cxlab.release.scorer import load_bundle
     from cxlab.release.verify import verify
     from cxlab.tracking.leaderboard import compare
@@ -60,10 +62,10 @@ _WHERE = {
     "dependence": "cxlab.evidence.importance",
     "drift_between": "cxlab.evidence.drift",
     "evaluate": "cxlab.metrics.intervals",
-    "export": "cxlab.release.approval",
+    "export": "cxlab.release.export",
     "gains": "cxlab.metrics.curves",
     "gate": "cxlab.release.approval",
-    "history": "cxlab.release.approval",
+    "history": "cxlab.release.history",
     "importance": "cxlab.evidence.importance",
     "load_bundle": "cxlab.release.scorer",
     "load_params": "cxlab.params",

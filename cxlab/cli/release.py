@@ -107,7 +107,7 @@ def history(
 
     A time without a zone is UTC. An unsigned chain can't show that somebody rewrote it together with all its witnesses.
     """
-    from cxlab.release.approval import history as look
+    from cxlab.release.history import history as look
 
     found = look(model, at=_time(at), bundles=bundle or ())
     rows = records(found.frame())
@@ -143,7 +143,7 @@ def export(
 
     It is signed where CXLAB_SIGNING_KEY names a private key (extra sign).
     """
-    from cxlab.release.approval import export as write
+    from cxlab.release.export import export as write
     from cxlab.release.scorer import read_manifest
 
     folder = write(model, to, version=version)

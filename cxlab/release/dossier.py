@@ -104,22 +104,27 @@ def open_dossier(model: str, version: str) -> Dossier:
     ledger = read_ledger(model)
     if ledger.problems:
         raise StoreError(f"The ledger of {model} is broken: {ledger.problems[0]} See: cxlab history {model}")
-    registered = _registered(ledger, number)
+    first = registered(ledger, number)
     filed = report_of(model, number)
-    wanted = registered.facts.get("report_sha256")
+    wanted = first.facts.get("report_sha256")
     if wanted is None:
         raise DataError(f"{model} version {number} was registered without a report. Train it again: cxlab run {model}")
     if digest_of(filed.facts) != wanted:
         raise StoreError(
             f"The report of {model} version {number} is not the one that was registered: its facts differ."
         )
-    if tags.get(DIGEST) != registered.facts["model_sha256"]:
+    if tags.get(DIGEST) != first.facts["model_sha256"]:
         raise StoreError(f"{model} version {number} is tagged with another SHA-256 than the one that was registered.")
     subject = open_version(model, number)
-    return Dossier(model, number, registered.who, filed, subject, registered.facts["model_sha256"], ledger)
+    return Dossier(model, number, first.who, filed, subject, first.facts["model_sha256"], ledger)
 
 
-def _registered(ledger: Ledger, version: str) -> Entry:
+def registered(ledger: Ledger, version: str) -> Entry:
+    """The entry with which a version came into the ledger.
+
+    Raises:
+        ParamsError: There is none.
+    """
     for entry in ledger.of(version):
         if entry.what == "registered":
             return entry

@@ -16,10 +16,14 @@ from typing import Any
 
 import pytest
 
+from cxlab.digest import sha256_of
 from cxlab.errors import BundleError, CxlabError, ParamsError
 from cxlab.release import approval
-from cxlab.release.approval import GateError, approve, export, gate, history, reject, rollback
+from cxlab.release import history as histories
+from cxlab.release.approval import GateError, approve, gate, reject, rollback
+from cxlab.release.export import export
 from cxlab.release.gates import Calibrated, Decision, Fair, Gate, Parity, Verdict
+from cxlab.release.history import history
 from cxlab.release.scorer import load_bundle, read_manifest
 from cxlab.release.verify import verify
 from cxlab.tracking import registry
@@ -223,7 +227,7 @@ def test_an_approval_that_died_before_the_alias_is_put_right(
     register: Register, open_gates: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = register("died")
-    real = approval.point_aliases
+    real = histories.point_aliases
     calls = []
 
     def dies(*args: Any) -> list[str]:
@@ -232,10 +236,10 @@ def test_an_approval_that_died_before_the_alias_is_put_right(
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(approval, "point_aliases", dies)
+    monkeypatch.setattr(histories, "point_aliases", dies)
     with pytest.raises(KeyboardInterrupt):
         approve("died", version, reason="fine")
-    monkeypatch.setattr(approval, "point_aliases", real)
+    monkeypatch.setattr(histories, "point_aliases", real)
     assert history("died").problems == (
         "The alias champion points at nowhere, the ledger says 1: somebody moved it past cxlab, or an act died.",
     )
@@ -260,7 +264,7 @@ def test_an_export_killed_at_any_moment_leaves_nothing_or_a_whole_bundle(
     approve(name, register(name), reason="fine")
     to = tmp_path / "bundle"
     code = (
-        "import cxlab.release.approval as a; print('go', flush=True)\n"
+        "import cxlab.release.export as a; print('go', flush=True)\n"
         f"a.export({name!r}, {str(to)!r}); print('done', flush=True)"
     )
     process = subprocess.Popen(
@@ -295,7 +299,7 @@ def test_a_bundle_holds_its_approval_and_nothing_of_single_customers(
     ledger = read_ledger("out")
     assert manifest["approval"]["who"] == "bob"
     assert manifest["ledger"] == {"length": 2, "head": ledger.entries[1].hash}
-    assert ledger.entries[-1].facts["manifest_sha256"] == approval.sha256_of(folder / "manifest.json")
+    assert ledger.entries[-1].facts["manifest_sha256"] == sha256_of(folder / "manifest.json")
     page = (folder / "evidence" / "report.html").read_text()
     assert "Approved by bob" in page
     assert "fine &lt;b&gt;indeed" in page
@@ -314,12 +318,12 @@ def test_a_bundle_remembers_the_ledger(register: Register, open_gates: None, tmp
     approve("memory", version, reason="fine")
     folder = export("memory", tmp_path / "b")
     ledger = read_ledger("memory")
-    assert approval._remembered(ledger, folder) == []
+    assert histories._remembered(ledger, folder) == []
     cut = replace(ledger, entries=ledger.entries[:1])
-    assert "remembers entry 2, but the ledger ends at 1: its end was removed" in approval._remembered(cut, folder)[0]
+    assert "remembers entry 2, but the ledger ends at 1: its end was removed" in histories._remembered(cut, folder)[0]
     other = replace(ledger, entries=(ledger.entries[0], replace(ledger.entries[1], hash="0" * 64)))
-    assert "remembers another entry 2: the ledger was rewritten" in approval._remembered(other, folder)[0]
-    assert "is of 'memory', not of 'x'" in approval._remembered(Ledger("x"), folder)[0]
+    assert "remembers another entry 2: the ledger was rewritten" in histories._remembered(other, folder)[0]
+    assert "is of 'memory', not of 'x'" in histories._remembered(Ledger("x"), folder)[0]
 
 
 def test_a_taken_destination_is_refused_and_left_alone(register: Register, open_gates: None, tmp_path: Path) -> None:
