@@ -286,6 +286,36 @@ def test_an_export_killed_at_any_moment_leaves_nothing_or_a_whole_bundle(
     assert [path.name for path in tmp_path.iterdir() if path.name != "bundle"] == []
 
 
+@pytest.mark.parametrize("seconds", [0.5, 1.5])
+def test_an_approval_killed_at_any_moment_is_whole_or_not_there(
+    register: Register, open_gates: None, lab_store: str, seconds: float
+) -> None:
+    name = f"shot{seconds}".replace(".", "_")
+    version = register(name)
+    code = (
+        "import cxlab.release.approval as a; from cxlab.release import gates\n"
+        "a.judge = lambda d: gates.Decision(d.name, {gates.Fair: gates.Verdict('pass', 0.0, 0.0, '')})\n"
+        f"print('go', flush=True); a.approve({name!r}, {version!r}, reason='fine')"
+    )
+    env = os.environ | {"MLFLOW_TRACKING_URI": lab_store, "CXLAB_USER": "carl"}
+    with subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "go\n"
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+    told = history(name)
+    assert not told.ledger.problems
+    approved = told.live == version
+    if approved:
+        with pytest.raises(ParamsError, match=r"was approved by carl .* and is live"):
+            approve(name, version, reason="fine")
+    else:
+        assert "champion" not in aliases_of(name)
+        approve(name, version, reason="fine")
+    assert history(name).problems == ()
+    assert aliases_of(name)["champion"] == version
+
+
 # --- the bundle says who let it out
 
 
