@@ -215,6 +215,7 @@ def test_a_file_in_a_zip_in_a_zip(toy: Entry, server: Server, kept: Path, monkey
         (zipped("u.csv"), "holds u.csv, must hold 't.csv'"),
         (zipped("t.csv", content=b"other"), "SHA-256"),
     ],
+    ids=["no zip", "cut off", "another file", "other content"],  # a zip holds the time, so it names no test
 )
 def test_a_zip_without_the_file(
     *, toy: Entry, server: Server, kept: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str
