@@ -17,24 +17,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from cxlab import cli
 from cxlab.places import store_folder
 
 COMMAND = [sys.executable, "-m", "cxlab.cli"]
-
-
-@pytest.fixture
-def cxlab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command in this process: status, stdout, stderr."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cxlab", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, " ".join(said.err.split())
-
-    return call
 
 
 def left_behind() -> list[str]:

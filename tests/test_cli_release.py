@@ -14,23 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from cxlab import cli
-
 Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cxlab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs a command in this process: status, stdout, stderr."""
-
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cxlab", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, " ".join(said.err.split())
-
-    return call
 
 
 def test_the_whole_path(

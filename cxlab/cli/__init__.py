@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import typer
 
-from cxlab.cli import data, evidence, house, release, run
+from cxlab.cli import data, events, evidence, house, release, run
 from cxlab.cli.shown import stop
 from cxlab.errors import CxlabError
 
@@ -36,6 +36,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     release.verify,
     release.score,
     release.serve,
+    events.simulate,
+    events.forget,
     house.ui,
     house.doctor,
 )

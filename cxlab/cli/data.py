@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -51,9 +51,18 @@ def data_check(
     file: Annotated[Path, typer.Argument(help="A CSV or Parquet file.")],
     params: ParamsFile = None,
     overrides: Overrides = None,
+    mapping: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="How a foreign table becomes events, as params/events/*.yaml.")
+    ] = None,
+    events: Annotated[bool, typer.Option("--events", help="The file holds events in the contract's columns.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a file against the roles that a params file gives its columns. Exit 1 if a check fails."""
+    """Check a table by the roles that a params file gives its columns, or events by their contract.
+
+    Exit 1 if a check fails.
+    """
+    if events or mapping is not None:
+        _check_events(file, mapping, as_json)
     from cxlab.data.quality import check
     from cxlab.data.table import read_table
     from cxlab.params import load_params
@@ -67,4 +76,26 @@ def data_check(
         emit({"path": str(file), "checks": rows})
     else:
         show(f"Checks of {file.name} with {source.name}", rows, ["status", "title", "rows", "reason"])
+    raise typer.Exit(1 if quality.failed else 0)
+
+
+def _check_events(file: Path, mapping: Path | None, as_json: bool) -> NoReturn:
+    from cxlab.data.event_quality import check_events
+    from cxlab.data.events import read_events
+    from cxlab.data.taxonomy import load_mapping
+
+    found = read_events(file, mapping=None if mapping is None else load_mapping(mapping))
+    quality = check_events(found)
+    rows, aside = records(quality.frame()), found.quarantine["reason"].value_counts().to_dict()
+    taken = {"rows": found.rows_in, "accepted": len(found.accepted), "quarantined": aside}
+    if as_json:
+        emit({"path": str(file), "checks": rows, "events": taken, "notes": found.notes})
+    else:
+        show(f"Checks of {file.name}", rows, ["status", "title", "rows", "reason"])
+        for note in found.notes:
+            say(note)
+        told = ", ".join(f"{count:,} {reason}" for reason, count in aside.items())
+        say(f"{found.rows_in:,} rows in = {len(found.accepted):,} accepted + {len(found.quarantine):,} quarantined.")
+        if told:
+            say(f"Quarantined: {told}.")
     raise typer.Exit(1 if quality.failed else 0)

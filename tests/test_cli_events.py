@@ -1,0 +1,70 @@
+"""Events by the command line: a world, its checks, and a customer who is erased."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def world(cxlab: Call, tmp_path: Path) -> Path:
+    status, out, _ = cxlab("simulate", "--out", tmp_path / "world", "--customers", "40", "--seed", "3", "--json")
+    assert status == 0
+    assert json.loads(out)["rows"]["customers"] == 40
+    return tmp_path / "world"
+
+
+def test_a_world_keeps_the_contract_and_the_sum_is_told(world: Path, cxlab: Call) -> None:
+    _, out, _ = cxlab("data", "check", world / "events.parquet", "--events", "--json")
+    told = json.loads(out)
+    rows = len(pd.read_parquet(world / "events.parquet"))
+    assert told["events"] == {"rows": rows, "accepted": rows, "quarantined": {}}
+    assert {row["code"] for row in told["checks"]} >= {"conformance", "duplicates", "late_events", "gaps", "volume"}
+
+
+def test_what_breaks_the_contract_is_set_aside_with_status_1(world: Path, cxlab: Call, tmp_path: Path) -> None:
+    events = pd.read_parquet(world / "events.parquet")
+    events.loc[events.index[:100], "event"] = "teleported"
+    events.to_parquet(tmp_path / "odd.parquet")
+    status, out, _ = cxlab("data", "check", tmp_path / "odd.parquet", "--events")
+    assert status == 1
+    assert f"{len(events):,} rows in = {len(events) - 100:,} accepted + 100 quarantined." in out
+    assert "Quarantined: 100 unknown_event." in out
+
+
+def test_a_customer_is_erased_from_every_table(world: Path, cxlab: Call) -> None:
+    name = pd.read_parquet(world / "customers.parquet")["customer_id"].iloc[0]
+    status, out, _ = cxlab("forget", name, "--folder", world, "--json")
+    assert status == 0
+    assert json.loads(out)["erased"] > 1
+    for path in sorted(world.rglob("*.parquet")):
+        frame = pd.read_parquet(path)
+        assert "customer_id" not in frame or name not in set(frame["customer_id"]), path.name
+    assert json.loads(cxlab("forget", name, "--folder", world, "--json")[1])["erased"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("simulate", "--out", "w", "--plant", "leek"), "Plant 'leek' is not known. Did you mean 'leak'?"),
+        (("simulate", "--out", "w", "--customers", "0"), "customers == 0, must be in 1.."),
+        (("data", "check", "nowhere.parquet", "--events"), "No file nowhere.parquet"),
+        (("data", "check", "x.csv", "--mapping", "nowhere.yaml"), "No file nowhere.yaml"),
+        (("forget", "c1", "--kind", "adress"), "adress"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
+)
+def test_a_mistake_is_told_with_status_2(
+    cxlab: Call, words: tuple[str, ...], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, said = cxlab(*words)
+    assert (status, out) == (2, "")
+    assert says in said
+    assert list(tmp_path.iterdir()) == []
