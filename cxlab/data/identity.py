@@ -62,16 +62,22 @@ class Caps:
 
     Attributes:
         linked: Customers told apart by stronger keys whom one key may join, >= 1; beyond, the key is shared.
+        device: The same for a device, which a household often shares: 1 joins only who is known by nothing stronger.
         keys: Keys of one kind that a customer may have, >= 1; beyond, the customer is flagged, not taken apart.
     """
 
     linked: int = 3
+    device: int = 1
     keys: int = 20
 
     def __post_init__(self) -> None:
-        for name, value in (("linked", self.linked), ("keys", self.keys)):
+        for name, value in vars(self).items():
             if value < 1:
                 raise ParamsError(f"Caps.{name} == {value}, must be >= 1.")
+
+    def most(self, kind: str) -> int:
+        """Customers whom one key of a kind may join."""
+        return min(self.device, self.linked) if kind == "device" else self.linked
 
 
 def secret_key() -> bytes:
@@ -340,8 +346,9 @@ class Identities(Result):
         for keys in self._kinds:
             linked = np.bincount(groups.linked(keys, keys.shared)[1], minlength=len(keys.texts))
             for code in np.flatnonzero(keys.shared):
-                said = f"links {linked[code]:,} customers, more than {most.linked}: shared, so it joins nobody."
-                rows.append(_flag("shared", keys.kind, keys.texts[code], "", linked[code], most.linked, said))
+                limit = most.most(keys.kind)
+                said = f"links {linked[code]:,} customers, more than {limit}: shared, so it joins nobody."
+                rows.append(_flag("shared", keys.kind, keys.texts[code], "", linked[code], limit, said))
             size = np.bincount(groups.linked(keys, ~keys.shared & ~keys.undone)[0], minlength=len(groups.rank))
             for group in np.flatnonzero(size > most.keys):
                 said = f"has {size[group]:,} keys of this kind, more than {most.keys}: see explain(), undo a link."
@@ -449,8 +456,8 @@ def resolve(frame: pd.DataFrame, *, caps: Caps | None = None, without: Iterable[
     base = 0
     for number, keys in enumerate(kinds):
         keys.base, base = base, base + len(keys.texts)
-        groups.join(number, keys, ~keys.undone, caps.linked)
-    while _readmitted(groups, kinds, caps.linked):
+        groups.join(number, keys, ~keys.undone, caps.most(keys.kind))
+    while _readmitted(groups, kinds, caps):
         pass
     who = Identities(pd.Series(dtype="string"), caps, kinds, groups, named, times)
     names = np.array([*map(who._name, groups.rank), None], dtype=object)
@@ -460,15 +467,15 @@ def resolve(frame: pd.DataFrame, *, caps: Caps | None = None, without: Iterable[
     return Identities(customer_of, caps, kinds, groups, named, times)
 
 
-def _readmitted(groups: _Groups, kinds: list[_Keys], most: int) -> bool:
+def _readmitted(groups: _Groups, kinds: list[_Keys], caps: Caps) -> bool:
     """Takes back a shared key once other keys have made few customers of those it links; whether there was one."""
     back = False
     for number, keys in enumerate(kinds):
         count = np.bincount(groups.linked(keys, keys.shared)[1], minlength=len(keys.texts))
-        again = keys.shared & (count <= most)
+        again = keys.shared & (count <= caps.most(keys.kind))
         if again.any():
             keys.shared &= ~again
-            groups.join(number, keys, again, most)
+            groups.join(number, keys, again, caps.most(keys.kind))
             back = True
     return back
 

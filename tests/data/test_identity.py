@@ -68,7 +68,7 @@ def test_resolving_twice_is_resolving_once(frame: pd.DataFrame, caps: Caps, link
 
 @given(some_events())
 def test_without_caps_customers_are_what_a_walk_along_the_keys_finds(frame: pd.DataFrame) -> None:
-    found = resolve(frame, caps=Caps(linked=999)).customer_of
+    found = resolve(frame, caps=Caps(linked=999, device=999)).customer_of
     groups: list[set[tuple[str, str]]] = []
     sets = [
         {(kind, normal(kind, row[kind])) for kind in KINDS if pd.notna(row[kind])} for row in frame.to_dict("records")
@@ -114,7 +114,7 @@ def test_an_event_without_keys_or_with_keys_of_its_own_changes_nothing(frame: pd
 
 @given(some_events())
 def test_a_merge_keeps_one_of_the_two_ids(frame: pd.DataFrame) -> None:
-    before = resolve(frame, caps=Caps(linked=99)).customer_of
+    before = resolve(frame, caps=Caps(linked=99, device=99)).customer_of
     known = frame[before.notna().to_numpy() & frame[list(KINDS[:4])].notna().any(axis=1)]
     first, *others = known.assign(customer=before[known["event_id"]].array).drop_duplicates("customer").index[
         :3
@@ -122,11 +122,11 @@ def test_a_merge_keeps_one_of_the_two_ids(frame: pd.DataFrame) -> None:
     for other in others:
         link = frame.loc[[first, other]].assign(event_id=["l1", "l2"], device="link")
         linked = pd.concat([frame, link], ignore_index=True)
-        after = resolve(linked, caps=Caps(linked=99)).customer_of
+        after = resolve(linked, caps=Caps(linked=99, device=99)).customer_of
         ids = before.loc[frame.loc[[first, other], "event_id"]].tolist()
         [kept] = set(after[before.index[before.isin(ids)]])
         assert kept in ids
-        apart = resolve(linked, caps=Caps(linked=99), without=[("device", "link")]).customer_of
+        apart = resolve(linked, caps=Caps(linked=99, device=99), without=[("device", "link")]).customer_of
         assert apart[before.index].equals(before)
 
 
@@ -138,8 +138,21 @@ FAMILY = [
 ]
 
 
+HOME = Caps(device=3)
+
+
+def test_a_device_tells_who_uses_it_alone_and_joins_no_household() -> None:
+    alone = events({"customer_id": "c1", "device": "d"}, {"device": "d"})
+    assert resolve(alone).customer_of.tolist() == ["c1", "c1"]
+    shared = events({"customer_id": "c1", "device": "d"}, {"customer_id": "c2", "device": "d"}, {"device": "d"})
+    found = resolve(shared).customer_of
+    assert found.tolist()[:2] == ["c1", "c2"]
+    assert pd.isna(found.iloc[2])
+    assert resolve(shared, caps=HOME).customer_of.tolist() == ["c1"] * 3
+
+
 def test_every_merge_says_through_what() -> None:
-    who = resolve(events(*FAMILY))
+    who = resolve(events(*FAMILY), caps=HOME)
     assert who.customer_of.tolist() == ["c1"] * 4
     [merge] = who.merges().to_dict("records")
     told = [merge[name] for name in ("customer", "kind", "key", "kept", "joined", "event_id")]
@@ -173,10 +186,11 @@ def test_a_key_of_many_is_shared_and_joins_nobody(kind: str) -> None:
     who = resolve(events(*rows, {kind: "12345"}))
     assert who.customer_of.tolist()[:4] == ["c0", "c1", "c2", "c3"]
     assert pd.isna(who.customer_of.iloc[4])
+    limit = 1 if kind == "device" else 3
     [flag] = who.flagged().to_dict("records")
-    assert (flag["what"], flag["kind"], flag["key"], flag["n"], flag["limit"]) == ("shared", kind, "12345", 4, 3)
+    assert (flag["what"], flag["kind"], flag["key"], flag["n"], flag["limit"]) == ("shared", kind, "12345", 4, limit)
     assert who.explain("c0")["status"].tolist() == ["used", "shared"]
-    assert resolve(events(*rows[:3])).customer_of.nunique() == 1
+    assert resolve(events(*rows[:limit])).customer_of.nunique() == 1
 
 
 def test_what_only_aliases_tell_apart_counts_as_well() -> None:
@@ -186,7 +200,7 @@ def test_what_only_aliases_tell_apart_counts_as_well() -> None:
 
 def test_a_shared_key_joins_again_once_it_links_few() -> None:
     rows = [{"customer_id": f"c{i}", "phone": "12345"} for i in range(4)]
-    who = resolve(events(*rows, {"customer_id": "c0", "device": "d"}, {"customer_id": "c1", "device": "d"}))
+    who = resolve(events(*rows, {"customer_id": "c0", "email": "d@x.org"}, {"customer_id": "c1", "email": "d@x.org"}))
     assert who.customer_of.nunique() == 1
     assert who.flagged().empty
 
@@ -306,10 +320,10 @@ def test_wrong_input_is_named() -> None:
     with pytest.raises(ParamsError, match="Kind 'plan'"):
         resolve(frame, without=[("plan", "x")])
     with pytest.raises(ParamsError, match="must be >= 1"):
-        Caps(linked=0)
+        Caps(linked=0, device=0)
     with pytest.raises(DataError, match="Event 'new' was not resolved"):
         resolve(frame).apply(frame.assign(event_id=["new", "e001", "e002", "e003"]))
-    assert resolve(frame).apply(frame.iloc[::-1])["customer_id"].tolist() == ["c1"] * 4
+    assert resolve(frame, caps=HOME).apply(frame.iloc[::-1])["customer_id"].tolist() == ["c1"] * 4
     assert resolve(frame.iloc[:0]).customer_of.empty
 
 
