@@ -68,3 +68,13 @@ def test_a_mistake_is_told_with_status_2(
     assert (status, out) == (2, "")
     assert says in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_checks_of_events_are_a_page_too(world: Path, cxlab: Call, tmp_path: Path) -> None:
+    cxlab("data", "check", world / "events.parquet", "--events", "--page", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "Events per day" in page
+    assert "quarantined." in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    status, _, said = cxlab("data", "check", "x.csv", "--page", tmp_path / "other.html")
+    assert (status, "--page shows events" in said) == (2, True)

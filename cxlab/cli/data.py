@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from cxlab.cli.shown import AsJson, Overrides, ParamsFile, emit, err, escaped, out, say, show
 from cxlab.display import records
+from cxlab.errors import ParamsError
 
 app = typer.Typer(help="The catalogue of public data sets, and the quality of a file.", no_args_is_help=True)
 
@@ -55,6 +57,7 @@ def data_check(
         Path | None, typer.Option(metavar="FILE", help="How a foreign table becomes events, as params/events/*.yaml.")
     ] = None,
     events: Annotated[bool, typer.Option("--events", help="The file holds events in the contract's columns.")] = False,
+    page: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the checks of events as a page.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a table by the roles that a params file gives its columns, or events by their contract.
@@ -62,7 +65,9 @@ def data_check(
     Exit 1 if a check fails.
     """
     if events or mapping is not None:
-        _check_events(file, mapping, as_json)
+        _check_events(file, mapping, page, as_json)
+    if page is not None:
+        raise ParamsError("--page shows events; give --events or --mapping FILE with it.")
     from cxlab.data.quality import check
     from cxlab.data.table import read_table
     from cxlab.params import load_params
@@ -79,14 +84,17 @@ def data_check(
     raise typer.Exit(1 if quality.failed else 0)
 
 
-def _check_events(file: Path, mapping: Path | None, as_json: bool) -> NoReturn:
-    from cxlab.data.event_quality import check_events
+def _check_events(file: Path, mapping: Path | None, page: Path | None, as_json: bool) -> NoReturn:
+    from cxlab.data.event_quality import check_events, parts
     from cxlab.data.events import read_events
     from cxlab.data.taxonomy import load_mapping
 
     found = read_events(file, mapping=None if mapping is None else load_mapping(mapping))
     quality = check_events(found)
     rows, aside = records(quality.frame()), found.quarantine["reason"].value_counts().to_dict()
+    total = f"{found.rows_in:,} rows in = {len(found.accepted):,} accepted + {len(found.quarantine):,} quarantined."
+    if page is not None:
+        page.write_text(_page(file.name, total, found.notes, parts(quality)), encoding="utf-8")
     taken = {"rows": found.rows_in, "accepted": len(found.accepted), "quarantined": aside}
     if as_json:
         emit({"path": str(file), "checks": rows, "events": taken, "notes": found.notes})
@@ -95,7 +103,21 @@ def _check_events(file: Path, mapping: Path | None, as_json: bool) -> NoReturn:
         for note in found.notes:
             say(note)
         told = ", ".join(f"{count:,} {reason}" for reason, count in aside.items())
-        say(f"{found.rows_in:,} rows in = {len(found.accepted):,} accepted + {len(found.quarantine):,} quarantined.")
+        say(total)
         if told:
             say(f"Quarantined: {told}.")
     raise typer.Exit(1 if quality.failed else 0)
+
+
+def _page(name: str, total: str, notes: Sequence[str], shown: Sequence[tuple[str, Any]]) -> str:
+    """The checks and the timeline as one page that needs no network."""
+    import pandas as pd
+
+    from cxlab.evidence.page import Part, Section, Text, drawing, render, rows
+
+    made: list[Part] = [
+        rows(caption, each) if isinstance(each, pd.DataFrame) else drawing(each, caption) for caption, each in shown
+    ]
+    told: list[Part] = [Text(note) for note in notes]
+    sections = [Section("checks", "Checks and timeline", made), Section("notes", "What was read how", told)]
+    return render(f"Events of {name}", total, [], sections)
