@@ -75,6 +75,22 @@ def test_the_checks_of_events_are_a_page_too(world: Path, cxlab: Call, tmp_path:
     page = (tmp_path / "page.html").read_text()
     assert "Events per day" in page
     assert "quarantined." in page
-    assert "src=\"http" not in page and "href=\"http" not in page
+    assert 'src="http' not in page and 'href="http' not in page
     status, _, said = cxlab("data", "check", "x.csv", "--page", tmp_path / "other.html")
     assert (status, "--page shows events" in said) == (2, True)
+
+
+def test_features_are_a_row_a_customer_and_cutoff(world: Path, cxlab: Call, tmp_path: Path) -> None:
+    out = tmp_path / "features.parquet"
+    declared = Path(__file__).parent.parent / "params" / "features" / "service_company.yaml"
+    told = ("--params", declared, "--cutoff", "2024-08-01", "--cutoff", "2024-12-01", "--out", out, "--json")
+    status, said, _ = cxlab("features", world / "events.parquet", *told)
+    assert status == 0
+    facts = json.loads(said)
+    frame = pd.read_parquet(out)
+    assert len(frame) == facts["rows"] > 40
+    assert not frame.duplicated(["customer_id", "cutoff"]).any()
+    assert frame.shape[1] == 2 + 40 + 1
+    assert json.loads(Path(facts["manifest"]).read_text())["definitions_sha256"] == facts["definitions_sha256"]
+    status, _, error = cxlab("features", world / "events.parquet", *told[:2], "--cutoff", "soon", "--out", out)
+    assert (status, "soon" in error) == (2, True)

@@ -35,7 +35,7 @@ def test_an_override_is_the_same_as_the_file(seed: int, share: float) -> None:
         assert load_params(plain, [f"split.seed={seed}", f"split.test={share!r}"]) == load_params(full)
 
 
-OF_THEIR_OWN = {"reasons", "gates", "events", "features"}  # with loaders, and tests, of their own
+OF_THEIR_OWN = {"reasons", "gates", "events"}  # with loaders, and tests, of their own
 
 
 @pytest.mark.parametrize(

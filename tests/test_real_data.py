@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from cxlab.data import catalog
+from cxlab.data.events import read_events
 from cxlab.data.quality import check
 from cxlab.data.table import Table, read_table
+from cxlab.data.taxonomy import load_mapping
 from cxlab.errors import DataError
+from cxlab.features.events import compute, load_features
 from cxlab.models.splits import compare_splits
 from cxlab.models.training import Training, train
 from cxlab.params import Params, load_params
@@ -80,3 +85,37 @@ def test_iranian_churn_runs_as_published(read: Read) -> None:
     assert (duplicates["status"], duplicates["rows"]) == ("fail", 300)
     training = train(table, params, storage=None)
     assert training.evaluation.values(training.selected)["roc_auc"].value > 0.95  # measured: 0.969
+
+
+def test_what_is_known_of_a_ticket_at_its_opening(mirror: Path) -> None:
+    """From the log of updates by mapping and declared features alone; nothing that is written back at the end."""
+    log = mirror / "incident_log" / "incident_event_log.csv.gz"
+    events = read_events(log, mapping=load_mapping(PARAMS / "events" / "incident_tickets.yaml")).accepted
+    opened = events.groupby("customer_id", observed=True)["occurred_at"].min().sort_values().head(300)
+    cutoffs = (opened + pd.Timedelta(minutes=1)).to_numpy()
+    declared = load_features(PARAMS / "features" / "incident_opening.yaml")
+    pairs = pd.DataFrame({"customer_id": opened.index.astype(str), "cutoff": cutoffs})
+    frame = compute(events, declared, pairs, label=declared.label).frame()
+    first = events.sort_values(["occurred_at", "event_id"]).drop_duplicates("customer_id").set_index("customer_id")
+    category = first["properties"].map(json.loads).map(lambda found: found.get("category"))
+    assert frame["category"].fillna("").tolist() == category[frame["customer_id"]].fillna("").tolist()
+    assert 0.1 < frame["missed"].astype("float").mean() < 0.9
+
+
+def test_who_buys_no_more_is_told_from_purchases(mirror: Path, tmp_path: Path) -> None:
+    """Cutoffs half a year apart, so that no training label reaches into the test."""
+    events = read_events(mirror / "cdnow" / "CDNOW_master.txt", mapping=load_mapping(PARAMS / "events" / "cdnow.yaml"))
+    declared = load_features(PARAMS / "features" / "cdnow.yaml")
+    cutoffs = ["1997-04-01", "1997-07-01", "1998-01-01"]
+    found = compute(events.accepted, declared, cutoffs, label=declared.label)
+    assert found.manifest["labels"]["censored"] == 0
+    found.write(tmp_path / "customers.parquet")
+    (tmp_path / "cdnow.yaml").write_text(
+        "name: cdnow\n"
+        "data: {path: customers.parquet, target: lost, positive: 'true', time: cutoff, drop: [customer_id]}\n"
+        "split: {method: time, test: 0.33}\nsearch: {candidates: [prior, logistic], trials: 2}\n"
+    )
+    params = load_params(tmp_path / "cdnow.yaml")
+    training = train(read_table(params.data), params, storage=None)
+    assert training.table.frame.iloc[training.split.test]["cutoff"].nunique() == 1
+    assert training.evaluation.values("logistic")["roc_auc"].value > 0.75

@@ -37,6 +37,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     release.score,
     release.serve,
     events.simulate,
+    events.features,
     events.forget,
     house.ui,
     house.doctor,

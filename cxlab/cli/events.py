@@ -1,4 +1,4 @@
-"""`cxlab simulate` and `forget`: a world whose truth is known, and a customer who wants to be erased."""
+"""`cxlab simulate`, `features` and `forget`: from a world whose truth is known to what a model may learn from."""
 
 from __future__ import annotations
 
@@ -32,6 +32,42 @@ def simulate(
         return
     show(f"Simulated, not real: {out}", records(world.frame()), ["file", "rows", "bytes"])
     say(f"Planted: {', '.join(world.plants) or 'nothing'}. {world.note}")
+
+
+def features(
+    events: Annotated[Path, typer.Argument(help="Events in the contract's columns, or with --mapping any table.")],
+    params: Annotated[Path, typer.Option("--params", metavar="FILE", help="Declared features, and a label.")],
+    cutoff: Annotated[list[str], typer.Option(metavar="TIME", help="At which moment; may be given again.")],
+    out: Annotated[Path, typer.Option("--out", metavar="OUT", help="A Parquet file; its manifest lies beside it.")],
+    active_days: Annotated[
+        int | None, typer.Option(min=1, help="Only customers with an event in so many days before.")
+    ] = None,
+    mapping: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="How a foreign table becomes events, as params/events/*.yaml.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compute declared features, one row a customer and cutoff, from what was received before each cutoff.
+
+    The label, where the file declares one, is told by what comes after; it is empty where the events end too early.
+    """
+    from cxlab.data.events import read_events
+    from cxlab.data.taxonomy import load_mapping
+    from cxlab.features.declared import load_features
+    from cxlab.features.events import compute
+
+    declared = load_features(params)
+    read = read_events(events, mapping=None if mapping is None else load_mapping(mapping))
+    found = compute(read.accepted, declared, list(cutoff), label=declared.label, active_days=active_days)
+    manifest = found.write(out)
+    facts = {key: found.manifest[key] for key in ("rows", "cutoffs", "labels", "definitions_sha256")}
+    if as_json:
+        emit({"path": str(out), "manifest": str(manifest), "quarantined": len(read.quarantine), **facts})
+        return
+    say(f"{facts['rows']:,} rows, {len(declared.features)} features, {len(cutoff)} cutoffs: {out}")
+    if facts["labels"]:
+        say(f"Labels: {', '.join(f'{count:,} {name}' for name, count in facts['labels'].items())}.")
+    say(f"{len(read.quarantine):,} of {read.rows_in:,} events were set aside; why: cxlab data check {events} --events")
 
 
 def forget(
