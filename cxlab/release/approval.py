@@ -85,10 +85,10 @@ def approve(model: str, version: str, *, reason: str, waive: Mapping[str, str] |
     for code, text in waived.items():
         facts = {"code": code, "status": decision.statuses[code], **dossier.digests}
         append(model, _checked(dossier, Draft("waived", dossier.version, f"{code}: {text}", facts)))
-    told = {"statuses": decision.statuses, "waived": sorted(waived), **dossier.digests}
+    told = {"gates": decision.figures, "waived": sorted(waived), **dossier.digests}
     ledger = append(model, _checked(dossier, Draft("approved", dossier.version, reason, told)))
     settle(model)
-    keep_page(dossier.filed, with_decision(dossier.filed.page, decided(ledger, dossier.version, decision)))
+    keep_page(dossier.filed, with_decision(dossier.filed.page, decided(ledger, dossier.version)))
     return ledger.entries[-1]
 
 

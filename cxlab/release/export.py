@@ -65,9 +65,9 @@ def _evidence(dossier: Dossier, ledger: Ledger, entry: Entry) -> dict[str, str]:
     acts = [item for item in ledger.of(dossier.version) if item.what in ("waived", "approved")]
     approval = {"approved": _told(entry), "waived": [_told(item) for item in acts if item.what == "waived"]}
     pieces = {"report": facts, "fairness": facts["fairness"], "drift": facts["drift"]}
-    pieces |= {"gates": entry.facts["statuses"], "approval": approval}
+    pieces |= {"gates": entry.facts["gates"], "approval": approval}
     texts = {f"{name}.json": json.dumps(piece, indent=1) + "\n" for name, piece in pieces.items()}
-    page = with_decision(dossier.filed.page, decided(ledger, dossier.version, None))
+    page = with_decision(dossier.filed.page, decided(ledger, dossier.version))
     return texts | {"report.html": without_customers(page), "card.md": _card(dossier, entry)}
 
 

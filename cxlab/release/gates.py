@@ -20,7 +20,7 @@ import pandas as pd
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from cxlab.display import GREY, PALETTE, Result, axes
+from cxlab.display import GREY, PALETTE, Result, axes, plain
 from cxlab.errors import CxlabError, ParamsError, unknown
 from cxlab.evidence.explain import contributions, draw
 from cxlab.models.training import task_of
@@ -309,6 +309,12 @@ class Decision(Result):
     @property
     def statuses(self) -> dict[str, str]:
         return {gate.code: verdict.status for gate, verdict in self.verdicts.items()}
+
+    @property
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """Status, value and limit by code, as an approval keeps them."""
+        kept = ("status", "value", "limit")
+        return {gate.code: {name: plain(getattr(said, name)) for name in kept} for gate, said in self.verdicts.items()}
 
     def frame(self) -> pd.DataFrame:
         """One row a gate: code, title, status, value, limit, reason."""

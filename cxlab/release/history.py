@@ -14,7 +14,6 @@ from cxlab.display import Result
 from cxlab.errors import CxlabError, ParamsError, listed
 from cxlab.evidence.page import Section, Text, rows
 from cxlab.release.dossier import digest_of
-from cxlab.release.gates import Decision
 from cxlab.release.scorer import read_manifest
 from cxlab.tracking.ledger import Entry, Ledger, read_ledger
 from cxlab.tracking.registry import CHAMPION, PREVIOUS, aliases_of, model_digest, point_aliases, version_of
@@ -117,7 +116,7 @@ def settle(model: str) -> list[str]:
     return point_aliases(model, {CHAMPION: ledger.live(), PREVIOUS: ledger.before()})
 
 
-def decided(ledger: Ledger, version: str, decision: Decision | None) -> Section:
+def decided(ledger: Ledger, version: str) -> Section:
     """The page's section on what was decided, with how often gates were waived."""
     approval = ledger.approval(version)
     parts: list[Any] = []
@@ -130,8 +129,9 @@ def decided(ledger: Ledger, version: str, decision: Decision | None) -> Section:
     if acts:
         frame = pd.DataFrame([{"waived": entry.reason, "by": entry.who, "when": entry.time} for entry in acts])
         parts.append(rows("Waivers of this version", frame))
-    if decision is not None:
-        parts.append(rows("Gates", decision.frame()))
+    if approval is not None:
+        gates = pd.DataFrame([{"gate": code, **found} for code, found in approval.facts["gates"].items()])
+        parts.append(rows("Gates when it was approved", gates))
     return Section("decision", "What was decided?", parts)
 
 

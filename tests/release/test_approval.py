@@ -130,6 +130,8 @@ def test_gates_block_unless_waived_by_code_with_a_reason(register: Register, mon
     assert history("gated").note.startswith("1 of 1 approvals waived a gate.")
     page = report_of("gated", version).page
     assert "small groups, watched monthly" in page
+    assert "Gates when it was approved" in page
+    assert entry.facts["gates"]["fair"] == {"status": "cannot_tell", "value": 0.0, "limit": 0.0}
     assert "1 of the last 1 approvals of gated waived a gate." in page
 
     other = register("gated")  # a waiver holds for its version alone
@@ -337,6 +339,7 @@ def test_a_bundle_holds_its_approval_and_nothing_of_single_customers(
     assert "The customer with the highest score" not in page
     assert "Contribution of" not in page
     assert "Approved by bob" in (folder / "evidence" / "card.md").read_text()
+    assert set(json.loads((folder / "evidence" / "gates.json").read_text())["fair"]) == {"status", "value", "limit"}
     everything = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     assert b"c00001" not in everything  # a customer's id
     assert str(Path.cwd()).encode() not in everything
