@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -21,9 +21,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from cxlab.data.events import Events
-from cxlab.data.quality import Check, Status
+from cxlab.data.quality import Quality, Status, asked
 from cxlab.data.taxonomy import KEYS
-from cxlab.display import PALETTE, Result, axes, records
+from cxlab.display import PALETTE, axes, records
 from cxlab.errors import listed
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class EventThresholds(BaseModel):
 
 
 @dataclass(frozen=True, repr=False)
-class EventQuality(Result):
+class EventQuality(Quality):
     """All answers about one stream of `n` rows.
 
     Attributes:
@@ -81,25 +81,11 @@ class EventQuality(Result):
         outcomes: Rows accepted, and by reason of quarantine.
     """
 
-    checks: tuple[Check, ...]
-    n: int
     daily: pd.DataFrame
     completeness: pd.DataFrame
     outcomes: pd.DataFrame
     title: ClassVar[str] = "Quality of events"
     note: ClassVar[str] = "What cannot be told needs a person's look."
-
-    @property
-    def failed(self) -> bool:
-        return any(item.status == "fail" for item in self.checks)
-
-    @property
-    def statuses(self) -> dict[str, str]:
-        """Each check's status by its code."""
-        return {item.code: item.status for item in self.checks}
-
-    def frame(self) -> pd.DataFrame:
-        return pd.DataFrame([asdict(item) for item in self.checks])
 
     def plot(self) -> Axes:
         """Events per day by channel."""
@@ -126,11 +112,7 @@ def check_events(events: Events, *, thresholds: EventThresholds | None = None) -
         One answer a check, always the same checks in the same order.
     """
     stream = _Stream(events, thresholds or EventThresholds(), _daily(events.accepted), _completeness(events))
-    answers = []
-    for code, (title, look) in CHECKS.items():
-        status, rows, reason = look(stream)
-        answers.append(Check(code, title, status, int(rows), reason))
-    return EventQuality(tuple(answers), events.rows_in, stream.daily, stream.completeness, events.frame())
+    return EventQuality(asked(CHECKS, stream), events.rows_in, stream.daily, stream.completeness, events.frame())
 
 
 def parts(quality: EventQuality) -> list[tuple[str, pd.DataFrame | Axes]]:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -101,14 +101,16 @@ def check(table: Table) -> Quality:
     Returns:
         One answer a check, always the same checks in the same order.
     """
-    answers = []
-    for code, (title, look) in CHECKS.items():
-        status, rows, reason = look(table)
-        answers.append(Check(code, title, status, int(rows), reason))
-    return Quality(tuple(answers), len(table.frame))
+    return Quality(asked(CHECKS, table), len(table.frame))
 
 
 Answer = tuple[Status, int, str]
+
+
+def asked(checks: Mapping[str, tuple[str, Callable[[Any], Answer]]], of: Any) -> tuple[Check, ...]:
+    """Every check's answer about one thing, in their order."""
+    answers = ((code, title, look(of)) for code, (title, look) in checks.items())
+    return tuple(Check(code, title, status, int(rows), reason) for code, title, (status, rows, reason) in answers)
 
 
 def _features(table: Table) -> list[str]:
