@@ -78,7 +78,7 @@ def approve(model: str, version: str, *, reason: str, waive: Mapping[str, str] |
     dossier = open_dossier(model, version)
     _check(dossier, dossier.ledger)
     decision = judge(dossier)
-    _check_waivers(waived, decision)
+    _check_waivers(waived, decision, dossier)
     left = tuple(code for code in decision.blocking if code not in waived)
     if left:
         raise GateError(decision, left)
@@ -164,7 +164,7 @@ def _check(dossier: Dossier, ledger: Ledger) -> None:
         )
 
 
-def _check_waivers(waived: Mapping[str, str], decision: Decision) -> None:
+def _check_waivers(waived: Mapping[str, str], decision: Decision, dossier: Dossier) -> None:
     by_code = {item.code: item for item in GATES}
     for code, text in waived.items():
         if code not in by_code:
@@ -173,13 +173,9 @@ def _check_waivers(waived: Mapping[str, str], decision: Decision) -> None:
             raise ParamsError(f"The waiver of {code} has no reason; write --waive {code}=REASON.")
         if not by_code[code].waivable:
             raise ParamsError(
-                f"{code} is never waived. See why it does not pass: cxlab gate {' '.join(_words(decision))}"
+                f"{code} is never waived. See why it does not pass: cxlab gate {dossier.model} {dossier.version}"
             )
         if code not in decision.blocking:
             raise ParamsError(
                 f"{code} does not block {decision.name} ({decision.statuses[code]}); leave its waiver out."
             )
-
-
-def _words(decision: Decision) -> list[str]:
-    return decision.name.split(" version ")

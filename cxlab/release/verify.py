@@ -99,7 +99,7 @@ def verify(folder: str | Path, *, key: str | Path | None = None) -> Verified:
     if not folder.is_dir():
         raise BundleError(f"{folder} is no folder. Give the one that cxlab export wrote.")
     public = Path(key) if key is not None else signing.verify_key()
-    problems = _signature(folder, public)
+    problems = [] if public is None else signing.problems(folder, public)
     try:
         manifest = read_manifest(folder)
     except BundleError as error:
@@ -113,10 +113,6 @@ def verify(folder: str | Path, *, key: str | Path | None = None) -> Verified:
     if not problems:
         problems += _golden(folder)
     return Verified(folder.name, tuple(problems), _said(folder, public))
-
-
-def _signature(folder: Path, public: Path | None) -> list[str]:
-    return [] if public is None else signing.problems(folder, public)
 
 
 def _said(folder: Path, public: Path | None) -> str:
