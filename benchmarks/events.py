@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).parent))
 from common import ROOT, Found
 
-from cxlab.features.declared import Feature, Features, load_features
+from cxlab.params.features import Feature, Features, load_features
 
 EVENTS = 500_000
 DAY = 86_400_000_000

@@ -53,7 +53,7 @@ def features(
     """
     from cxlab.data.events import read_events
     from cxlab.data.taxonomy import load_mapping
-    from cxlab.features.declared import load_features
+    from cxlab.params.features import load_features
     from cxlab.features.events import compute
 
     declared = load_features(params)

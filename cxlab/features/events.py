@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from cxlab.digest import canonical, sha256, sha256_of
 from cxlab.display import Result, axes, row_height
 from cxlab.errors import DataError, ParamsError, missing_column
-from cxlab.features.declared import ALL, Feature, Features, Label, describe, load_features
+from cxlab.params.features import ALL, Feature, Features, Label, describe, load_features
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,7 +18,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from cxlab.errors import CxlabError, DataError, ParamsError
-from cxlab.features.declared import KINDS, Feature, Features, Label, describe, load_features
+from cxlab.params.features import KINDS, Feature, Features, Label, describe, load_features
 from cxlab.features.events import compute
 
 EXAMPLE = Path(__file__).parent.parent.parent / "params" / "features" / "service_company.yaml"
