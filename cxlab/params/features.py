@@ -149,7 +149,8 @@ class Feature(Which):
             raise ValueError(f"declared with {missing[0]} for kind {self.kind}")
         own = {"property", "half_life", "text", "numerator", "denominator", "windows"}
         may = {*kind.needs, *kind.may, *(own - {"half_life", "text"} if self.kind == "ratio" else ())}
-        extra = sorted((own & self.model_fields_set) - may)
+        given = {key for key in own if getattr(self, key) != type(self).model_fields[key].default}
+        extra = sorted(given - may)
         if extra:
             raise ValueError(f"declared without {extra[0]}, which says nothing to kind {self.kind}")
         if self.kind == "ratio" and (self.windows is None) == (self.numerator is None or self.denominator is None):
@@ -189,18 +190,28 @@ class Feature(Which):
         return text + (" before the cutoff" if self.window == ALL else f" in the {self.window} days before the cutoff")
 
 
-class Label(Which):
-    """The outcome: does such an event occur, or none, within (cutoff + purge, cutoff + purge + horizon]?
+class Outcome(Which):
+    """What may happen to a customer.
 
     Attributes:
         name: The column.
-        absent: True where none occurs.
-        horizon: Days that are looked at.
-        purge: Days between the cutoff and the horizon that count for neither.
+        absent: True where no such event occurs.
+        once: It ends a relation: a customer to whom it happened before a cutoff has no row there.
     """
 
     name: str = Field("label", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     absent: bool = False
+    once: bool = False
+
+
+class Label(Outcome):
+    """The outcome with its time: does such an event occur, or none, within (cutoff + purge, cutoff + purge + horizon]?
+
+    Attributes:
+        horizon: Days that are looked at.
+        purge: Days between the cutoff and the horizon that count for neither.
+    """
+
     horizon: Days
     purge: int = Field(0, ge=0, le=36_500)
 

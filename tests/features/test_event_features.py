@@ -18,8 +18,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from cxlab.errors import CxlabError, DataError, ParamsError
-from cxlab.params.features import KINDS, Feature, Features, Label, describe, load_features
 from cxlab.features.events import compute
+from cxlab.params.features import KINDS, Feature, Features, Label, describe, load_features
 
 EXAMPLE = Path(__file__).parent.parent.parent / "params" / "features" / "service_company.yaml"
 DAY = pd.Timedelta(days=1)
@@ -278,6 +278,32 @@ def test_labels(events: pd.DataFrame, absent: bool) -> None:
     }
 
 
+@given(worlds)
+@settings(max_examples=4, phases=QUICK)
+def test_what_happens_once_ends_the_rows(events: pd.DataFrame) -> None:
+    features = Features(features=(Feature(kind="count"),))
+    pairs = pd.DataFrame(
+        [(c, at) for c in ("c1", "c2", "c3", "nobody") for at in CUTOFFS], columns=["customer_id", "cutoff"]
+    )
+    ends = events[events["event"] == "b"].groupby("customer_id")["occurred_at"].min()
+    for when in (CUTOFFS, pairs):
+        every = compute(events, features, when, label=LABEL)
+        once = compute(events, features, when, label=LABEL.model_copy(update={"once": True}))
+        end = every.frame()["customer_id"].map(ends)
+        ended = end.notna() & (end <= every.frame()["cutoff"])
+        pd.testing.assert_frame_equal(once.frame(), every.frame()[~ended].reset_index(drop=True))
+        assert (once.manifest["ended"], every.manifest["ended"]) == (ended.sum(), 0)
+        assert once.manifest["rows"] == (~ended).sum()
+
+
+def test_the_end_counts_at_the_cutoff_and_before_it_is_known() -> None:
+    events = world([("c1", 1, 0, "a", "web", None, None), ("c1", 120, 500, "b", "web", None, None)])
+    label = LABEL.model_copy(update={"once": True})
+    got = compute(events, Features(features=(Feature(kind="count"),)), CUTOFFS[:3], label=label)
+    assert got.frame()["cutoff"].tolist() == CUTOFFS[:1]
+    assert got.manifest["ended"] == 2
+
+
 def test_attributes_are_those_last_valid_before() -> None:
     events = world([("c1", 1, 0, "a", "web", None, None), ("c2", 1, 0, "a", "web", None, None)])
     attributes = pd.DataFrame(
@@ -304,8 +330,14 @@ def test_active_days_keeps_those_with_an_event_in_the_window() -> None:
 def test_ranges_of_customers_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     events = world([(f"c{n % 7}", n * 5, n % 30, "ab"[n % 2], "web", float(n), "xyz"[n % 3]) for n in range(100)])
     whole = compute(events, ALL_KINDS, CUTOFFS, label=LABEL).frame()
-    monkeypatch.setattr("cxlab.features.events.VALUES", 2_000)
-    same(compute(events, ALL_KINDS, CUTOFFS, label=LABEL).frame(), whole)
+    pairs = whole[["customer_id", "cutoff"]][::3]
+    for limit in ({"VALUES": 2_000}, {"EVENTS": 20, "reading.BATCH": 7}, {"EVENTS": 1, "parts.REPEATED": 5}):
+        with monkeypatch.context() as patched:
+            for name, value in limit.items():
+                place = name if "." in name else f"events.{name}"
+                patched.setattr(f"cxlab.features.{place}", value)
+            same(compute(events, ALL_KINDS, CUTOFFS, label=LABEL).frame(), whole)
+            same(compute(events, ALL_KINDS, pairs, label=LABEL).frame(), whole[::3].reset_index(drop=True))
 
 
 def test_no_events_give_no_rows_and_pairs_give_nothing_known() -> None:
@@ -315,6 +347,16 @@ def test_no_events_give_no_rows_and_pairs_give_nothing_known() -> None:
     row = compute(none, ALL_KINDS, pairs).frame().iloc[0]
     for feature in ALL_KINDS.features:
         assert row[feature.name] == 0 if KINDS[feature.kind].empty == 0 else pd.isna(row[feature.name]), feature.name
+
+
+def test_of_two_at_the_same_time_the_greater_id_is_last() -> None:
+    events = world([("c1", 1, 0, "a", "web", float(n), f"k{n}") for n in range(4)])
+    events["event_id"] = ["e2", "e9", "e10", "e1"]
+    features = Features(
+        features=(Feature(kind="last", property="amount", name="n"), Feature(kind="last", property="kind", text=True))
+    )
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
+        assert compute(events.iloc[order], features, CUTOFFS[:1]).frame().iloc[0, 2:].tolist() == [1.0, "k1"]
 
 
 def test_a_column_goes_before_the_json_and_broken_json_is_null() -> None:
