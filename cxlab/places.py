@@ -63,6 +63,11 @@ def store_folder() -> Path | None:
     return folder
 
 
+def private_folder() -> Path:
+    """Where the key of pseudonyms and marks of the forgotten lie: beside the store, in `mlruns/` if it is a server."""
+    return store_folder() or home() / "mlruns"
+
+
 def acting_person() -> str:
     """`CXLAB_USER`, else the operating system's user: a claim, not a proof."""
     return os.environ.get("CXLAB_USER") or getpass.getuser()

@@ -14,61 +14,27 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
 
 from cxlab.data.events import Events
 from cxlab.data.quality import Quality, Status, asked
 from cxlab.data.taxonomy import KEYS
 from cxlab.display import PALETTE, axes, records
 from cxlab.errors import listed
+from cxlab.params.events import EventThresholds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WEEK, HOURS = 7, 168  # days and hours of a week
+MOSTLY = 0.5  # share of a day's break beyond which one event or channel makes it
+SHOWN = 8  # days named
 MARKS = frozenset({"?", "-", "--", ".", "n/a", "na", "null", "none", "nan", "undefined", "(null)"})  # stand for missing
 DUPLICATES = ("exact_copy", "duplicate_event_id")
 Answer = tuple[Status, int, str]
-
-
-class EventThresholds(BaseModel):
-    """From where on a check says no.
-
-    Attributes:
-        missing: Share of an event's rows that may lack a property which the source does deliver, and of all rows that
-            may lack a customer_id.
-        duplicates: Share of rows that may repeat an event_id.
-        late_after_h: Hours from occurred_at to received_at after which an event is late.
-        late: Share of events that may be late.
-        skew_s: Seconds by which a channel's median event may be received before it occurred.
-        ahead: Share of a channel's events that may be received so many seconds before they occurred.
-        offset_s: Seconds of lag from which a lag that is the same for all events looks like a wrong time zone.
-        silence: How many times the longest silence to be expected of a channel's stream its longest may be.
-        volume_z: Robust z (by median absolute deviation) of a day's events against the same weekday.
-        thin: Share of its usual day below which the end of a stream is thin.
-        fresh_h: Hours that the last event may be old.
-        quarantined: Share of rows that may break the contract, duplicates aside.
-        least: Events below which a channel's rhythm cannot be told.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    missing: float = Field(0.5, ge=0, le=1)
-    duplicates: float = Field(0.001, ge=0, le=1)
-    late_after_h: float = Field(24, gt=0)
-    late: float = Field(0.05, ge=0, le=1)
-    skew_s: float = Field(60, ge=0)
-    ahead: float = Field(0.01, ge=0, le=1)
-    offset_s: float = Field(900, gt=0)
-    silence: float = Field(3, ge=1)
-    volume_z: float = Field(6, gt=0)
-    thin: float = Field(0.1, gt=0, lt=1)
-    fresh_h: float = Field(48, gt=0)
-    quarantined: float = Field(0.01, ge=0, le=1)
-    least: int = Field(200, ge=20)
 
 
 @dataclass(frozen=True, repr=False)
@@ -151,11 +117,11 @@ class _Stream:
         return total.index[start] if len(total) - start >= WEEK else None
 
 
-def _daily(frame: pd.DataFrame) -> pd.DataFrame:
+def _daily(frame: pd.DataFrame, by: str = "channel") -> pd.DataFrame:
     if frame.empty:
         return pd.DataFrame()
     days = frame["occurred_at"].dt.floor("D")
-    counts = frame.groupby([days, frame["channel"].astype(object)]).size().unstack(fill_value=0)
+    counts = frame.groupby([days, frame[by].astype(object)]).size().unstack(fill_value=0)
     if (days.max() - days.min()).days > 40 * 366:  # a stray event decades away: as published, without the days between
         return counts
     return counts.reindex(pd.date_range(days.min(), days.max(), freq="D"), fill_value=0)
@@ -306,22 +272,40 @@ def longest_silence(moments: pd.Series) -> tuple[float, pd.Timestamp, pd.Timesta
     """A stream's longest silence, as a multiple of the longest that its rhythm lets expect, and from when to when.
 
     Silence is measured in events that were to be expected meanwhile by the hour of the week, so that nights and
-    weekends count little. Of n such waits, exponential in a stream without memory, the longest is near ln n; their 99th
-    percentile, ln 100, gives the scale where events come in bursts. None below three weeks.
+    weekends count little, and a stream that grows is not held against what it became. Of n such waits, exponential in a
+    stream without memory, the longest is near ln n; their 99th percentile, ln 100, gives the scale where events come in
+    bursts. None below three weeks.
     """
     hours = np.sort(moments.dt.tz_localize(None).to_numpy("datetime64[us]").astype(np.int64)) / 3.6e9
     first = int(np.floor(hours[0]))
     counts = np.bincount((hours - first).astype(np.int64))
     if len(counts) < 3 * HOURS:
         return None
-    of_week = np.arange(first, first + len(counts)) % HOURS
-    rates = np.bincount(of_week, counts, HOURS) / np.bincount(of_week, minlength=HOURS)
-    passed = np.concatenate([[0.0], np.cumsum(rates[of_week])])
+    rates = _expected(counts)
+    passed = np.concatenate([[0.0], np.cumsum(rates)])
     waits = np.diff(np.interp(hours - first, np.arange(len(passed)), passed))
     scale = max(1.0, float(np.quantile(waits, 0.99)) / np.log(100))
     worst = int(waits.argmax())
     start, end = (pd.Timestamp(float(hours[worst + i]) * 3600, unit="s", tz="UTC").round("s") for i in (0, 1))
     return float(waits[worst]) / (scale * np.log(len(waits))), start, end
+
+
+def _expected(counts: np.ndarray) -> np.ndarray:
+    """Events to be expected in each hour: the mean of that hour of the week, by the level of its weeks if that is less.
+
+    A week that has more in an hour than chance adds to the second busiest (three standard deviations) counts as that
+    much: one rush, such as the first load of a system, is no rhythm. A week's level is the median of the nine around
+    it; weeks without any event tell of none, so that a long silence does not become the usual.
+    """
+    whole, of_week = len(counts) // HOURS, np.arange(len(counts)) % HOURS
+    weeks = np.append(counts, np.zeros(-len(counts) % HOURS, dtype=counts.dtype)).reshape(-1, HOURS)
+    second = np.partition(weeks, -2, axis=0)[-2]
+    calm = np.minimum(weeks, second + 3 * np.sqrt(np.maximum(second, 1)))
+    rates = calm.sum(axis=0) / np.bincount(of_week, minlength=HOURS)
+    total = pd.Series(calm[:whole].sum(axis=1))
+    level = total.where(total > 0).rolling(9, center=True, min_periods=1).median() / rates.sum()
+    level = level.reindex(range(len(weeks))).ffill().fillna(1).clip(upper=1)
+    return np.asarray(rates[of_week] * level.to_numpy().repeat(HOURS)[: len(counts)])
 
 
 def _gaps(stream: _Stream) -> Answer:
@@ -347,18 +331,48 @@ def _gaps(stream: _Stream) -> Answer:
     )
 
 
-def volume_breaks(total: pd.Series, limit: float) -> pd.Series:
-    """Robust z of each day against the same weekday of the four weeks before and after, of the days beyond the limit.
+def volume_breaks(total: pd.Series, limit: float) -> pd.DataFrame:
+    """Days beyond the limit: rows, what is usual, and the robust z of the two, by day.
 
-    Counts vary by the square root of what is usual; where a stream varies more, by as much more as its median day does;
-    and by no less than a tenth of the usual.
+    Usual is the same weekday of the four weeks before and after. Counts vary by the square root of what is usual; where
+    a stream varies more, by as much more as its median day does; and by no less than a tenth of the usual.
     """
-    weekday = pd.DatetimeIndex(total.index).dayofweek
-    usual = total.groupby(weekday).transform(lambda days: days.rolling(9, center=True, min_periods=4).median())
+    usual = _usual(total)
     chance = np.sqrt(usual).clip(lower=1)
     chance *= max(1.0, 1.4826 * ((total - usual) / chance).abs().median())
     z = (total - usual) / np.maximum(chance, 0.1 * usual)
-    return z[z.abs() > limit]
+    return pd.DataFrame({"rows": total, "usual": usual, "z": z})[z.abs() > limit]
+
+
+def _usual(days: pd.Series | pd.DataFrame) -> Any:
+    """The median of the same weekday in the four weeks before and after, shaped like `days`."""
+    weekday = pd.DatetimeIndex(days.index).dayofweek
+    return days.groupby(weekday).transform(lambda column: column.rolling(9, center=True, min_periods=4).median())
+
+
+def _makers(stream: _Stream, days: pd.DatetimeIndex) -> dict[pd.Timestamp, str]:
+    """What makes most of a day's break, by day: an event, else a channel, else several events."""
+    off = {}
+    for name in ("event", "channel"):
+        daily = _daily(stream.frame, name)
+        off[name] = (daily - _usual(daily)).loc[days]
+    said = {}
+    for day in days:
+        way = np.sign(off["event"].loc[day].sum())
+        for name in ("event", "channel"):
+            parts = (way * off[name].loc[day]).clip(lower=0).sort_values(ascending=False, kind="stable")
+            if parts.iloc[0] > MOSTLY * parts.sum():
+                said[day] = f"mostly {'' if name == 'event' else 'on '}{parts.index[0]}"
+                break
+        else:
+            parts = (way * off["event"].loc[day]).clip(lower=0).sort_values(ascending=False, kind="stable")
+            said[day] = f"most in {', '.join(parts.index[:2])}"
+    return said
+
+
+def _day_said(day: pd.Timestamp, rows: float, usual: float, z: float, maker: str) -> str:
+    times = f"{rows / usual:.1f} times its usual {day:%A}" if usual else f"a {day:%A} usually has none"
+    return f"{day:%Y-%m-%d}: {times} ({rows:,.0f}, z {z:.1f}), {maker}"
 
 
 def _volume(stream: _Stream) -> Answer:
@@ -373,14 +387,18 @@ def _volume(stream: _Stream) -> Answer:
             f"{int(total.sum()):,} events ({tail / total.sum():.1%}); end the data before it"
         )
         total = total[:start]
-    z = volume_breaks(total.iloc[1:-1], stream.limit.volume_z)  # the first and the last day may be cut
-    if len(z):
-        worst = pd.DataFrame({"rows": total[z.index], "z": z}).sort_values("z", key=np.abs, ascending=False)
-        days = listed((f"{day:%Y-%m-%d} {rows:,} (z {value:.1f})" for day, rows, value in worst.itertuples()), 8)
-        found.append(f"{len(z):,} days unlike the same weekday (|z| above {stream.limit.volume_z:g}): {days}")
+    breaks = volume_breaks(total.iloc[1:-1], stream.limit.volume_z)  # the first and the last day may be cut
+    if len(breaks):
+        worst = breaks.sort_values("z", key=np.abs, ascending=False).head(SHOWN)
+        makers = _makers(stream, pd.DatetimeIndex(worst.index))
+        told = zip(worst.index, worst["rows"], worst["usual"], worst["z"], strict=True)
+        days = "; ".join(_day_said(day, rows, usual, z, makers[day]) for day, rows, usual, z in told)
+        more = f"; and {len(breaks) - SHOWN:,} more" if len(breaks) > SHOWN else ""
+        rule = f"|z| above {stream.limit.volume_z:g}"
+        found.append(f"{len(breaks):,} days unlike the same weekday ({rule}): {days}{more}")
 
     return (
-        ("fail", max(tail, int(total[z.index].sum())), f"{'. '.join(found)}.")
+        ("fail", max(tail, int(breaks["rows"].sum())), f"{'. '.join(found)}.")
         if found
         else ("pass", 0, "Each day is like the same weekday.")
     )

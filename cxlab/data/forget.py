@@ -7,6 +7,7 @@
 
 A row is the customer's if an identifier in it is, raw or pseudonymised, in a column such as `customer_id`, `id` or
 `email`. Keys on rows of this customer and of nobody else are the customer's too: rows known by them alone go as well.
+A row in quarantine keeps what came in as JSON: any value in it may be the identifier, whole, under whatever name.
 Each file is replaced whole or not at all; of what is erased only hashes stay, written before the first file changes.
 """
 
@@ -16,6 +17,7 @@ import codecs
 import csv
 import gzip
 import io
+import json
 import os
 import re
 import shutil
@@ -31,11 +33,12 @@ import pandas as pd
 
 from cxlab.data.files import PARQUET, UTF16, sniffed_separator
 from cxlab.data.identity import KINDS, pseudonym, secret_key
+from cxlab.data.schema import text_of
 from cxlab.data.taxonomy import KEYS
 from cxlab.digest import sha256
 from cxlab.display import PALETTE, Result, axes, row_height
 from cxlab.errors import DataError, ParamsError, StoreError, unknown
-from cxlab.places import home
+from cxlab.places import private_folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +47,9 @@ TOMBSTONES = "forgotten.txt"  # a line a key: the hash of the customer's pseudon
 IDS = ("customerid", "id", "cxlabid", "customer", "clientid", "userid")  # columns, as letters and digits alone
 TABLES = (".csv", ".csv.gz", ".tsv", ".parquet")
 SIDE = ["line", "reason", "row"]  # what `cxlab score` could not read, as it stood there
+QUARANTINE = {"source", "line", "reason", "message", "raw"}  # what `Events.write` puts aside, `raw` as it came
+BETWEEN = re.compile(r"[,;\t|]"), re.compile(r"[\s,;:|=\"'{}\[\]()<>\\]+")  # fields of a row's text, and words in them
+NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 PART = ".forgetting"
 CANNOT = (
     "Models that are trained already: they hold what they learnt, not the rows; train them again without the customer.",
@@ -51,6 +57,9 @@ CANNOT = (
     "Exported bundles: they hold aggregates, and golden rows drawn from the schema.",
     "Copies outside these folders, and backups.",
 )
+
+
+_Held = tuple[str, Any, bool]  # a kind, cells of one column, and whether any of them may be something else
 
 
 @dataclass(frozen=True)
@@ -182,11 +191,16 @@ def _mark(kind: str, value: Any, key: bytes) -> str | None:
 
 @dataclass(frozen=True)
 class _Column:
-    """A column's identifiers: each row's place among the marks, the last of which is None."""
+    """A column's identifiers: each row's place among the marks, the last of which is None.
+
+    Attributes:
+        loose: It was not declared to hold identifiers: a cell may be one, of this kind, or anything else.
+    """
 
     kind: str
     codes: np.ndarray
     marks: np.ndarray
+    loose: bool = False
 
     def rows(self, wanted: Callable[[str | None], bool]) -> np.ndarray:
         return np.array([wanted(mark) for mark in self.marks], dtype=bool)[self.codes]
@@ -194,11 +208,10 @@ class _Column:
 
 @dataclass(frozen=True)
 class _View:
-    """The identifiers of one file; in a side file any cell may be any identifier."""
+    """The identifiers of one file."""
 
     columns: list[_Column]
     rows: int
-    side: bool
     state: tuple[int, int]
 
     def look(self, target: str, mine: set[str]) -> tuple[np.ndarray, set[str], set[str], set[str]]:
@@ -208,15 +221,19 @@ class _View:
         """
         drop, foreign = np.zeros(self.rows, dtype=bool), np.zeros(self.rows, dtype=bool)
         off = set[str]()
+        declared = [column for column in self.columns if not column.loose]
         for kind in KINDS:
-            columns = [column for column in self.columns if column.kind == kind]
+            columns = [column for column in declared if column.kind == kind]
             for column in columns:
                 drop |= column.rows(lambda mark: mark == target) | (column.rows(lambda mark: mark in mine) & ~foreign)
                 off |= set(column.marks[np.unique(column.codes[foreign])])
-            for column in () if self.side else columns:
+            for column in columns:
                 foreign |= column.rows(lambda mark: mark is not None and mark not in mine)
+        for column in self.columns:
+            if column.loose:
+                drop |= column.rows(lambda mark: mark == target) | (column.rows(lambda mark: mark in mine) & ~foreign)
         who, on = set[str](), set[str]()
-        for column in () if self.side else self.columns:
+        for column in declared:
             (who if column.kind == KINDS[0] else on).update(column.marks[np.unique(column.codes[drop])])
         return drop, who - {None}, on - {None}, off
 
@@ -239,14 +256,14 @@ def _plain(name: str) -> str:
 
 def _view(path: Path, key: bytes, columns: Sequence[str]) -> _View:
     state = _state(path)
-    held, rows, side = _parquet_ids(path, columns) if _is_parquet(path) else _csv_ids(path, columns)
+    held, rows = _parquet_ids(path, columns) if _is_parquet(path) else _csv_ids(path, columns)
     found = []
-    for kind, values in held:
+    for kind, values, loose in held:
         codes, distinct = pd.factorize(pd.Series(values, dtype=object))
         marks = np.empty(len(distinct) + 1, dtype=object)
         marks[:-1] = [_mark(kind, value, key) for value in distinct]
-        found.append(_Column(kind, codes, marks))
-    return _View(found, rows, side, state)
+        found.append(_Column(kind, codes, marks, loose))
+    return _View(found, rows, state)
 
 
 def _chosen(names: Sequence[str], columns: Sequence[str]) -> list[tuple[int, str]]:
@@ -267,14 +284,62 @@ def _state(path: Path) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_size
 
 
-def _parquet_ids(path: Path, columns: Sequence[str]) -> tuple[list[tuple[str, Any]], int, bool]:
+def _parquet_ids(path: Path, columns: Sequence[str]) -> tuple[list[_Held], int]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
         names = file.schema_arrow.names
+        if set(names) == QUARANTINE:
+            return _raw_ids(file.read(columns=["raw"]).column("raw").to_pylist(), columns), file.metadata.num_rows
         chosen = _chosen(names, columns)
         table = file.read(columns=[names[i] for i, _ in chosen])
-        return [(kind, table.column(names[i]).to_pylist()) for i, kind in chosen], file.metadata.num_rows, False
+        return [(kind, table.column(names[i]).to_pylist(), False) for i, kind in chosen], file.metadata.num_rows
+
+
+def _raw_ids(rows: Sequence[Any], columns: Sequence[str]) -> list[_Held]:
+    """What rows in quarantine hold: identifiers under their names, and all else loose.
+
+    `id` alone is loose, as it may be the event's. A mere number says nothing where the row names a customer.
+    """
+    declared: dict[tuple[str, str], list[Any]] = {}
+    loose = list[list[Any]]()
+    for place, row in enumerate(rows):
+        told = _loaded(row)
+        told, names = (told, list(told)) if isinstance(told, dict) else ({"": told}, [""])
+        plain = [name for name in names if not isinstance(told[name], dict | list)]
+        plain = [name for name in plain if _plain(name) != "id" or name in columns]
+        ids = {plain[i]: kind for i, kind in _chosen(plain, columns)}
+        for name, kind in ids.items():
+            declared.setdefault((kind, name), [None] * len(rows))[place] = told[name]
+        named = any(kind == KINDS[0] and text_of(told[name]) for name, kind in ids.items())
+        cells = dict.fromkeys(text for name in names if name not in ids for text in _words(told[name]))
+        loose.append([text for text in cells if not (named and NUMBER.fullmatch(text))])
+    width = max(map(len, loose), default=0)
+    cells_by_place = [[cells[i] if i < len(cells) else None for cells in loose] for i in range(width)]
+    held: list[_Held] = [(kind, values, False) for (kind, _), values in declared.items()]
+    return held + [(kind, cells, True) for cells in cells_by_place for kind in KINDS]
+
+
+def _loaded(text: Any) -> Any:
+    """What the JSON says, or the text itself where it is none."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return text
+
+
+def _words(value: Any) -> Iterator[str]:
+    """Each text that may be an identifier: in lists and objects, in JSON within text, fields and words of a text."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _words(item)
+    elif value is not None and not isinstance(value, bool):
+        text = str(value) if type(value) is int else text_of(value) or ""
+        yield text
+        if text[:1] in ("{", "[") and (inner := _loaded(text)) != text:
+            yield from _words(inner)
+        for between in BETWEEN:
+            yield from (part.strip(" \"'") for part in between.split(text))
 
 
 @contextmanager
@@ -319,7 +384,7 @@ def _records(file: IO[str]) -> Iterator[tuple[list[str], str]]:
         taken.clear()
 
 
-def _csv_ids(path: Path, columns: Sequence[str]) -> tuple[list[tuple[str, Any]], int, bool]:
+def _csv_ids(path: Path, columns: Sequence[str]) -> tuple[list[_Held], int]:
     with _text(path, "r", _codec(path)) as file:
         records = _records(file)
         names = [name.strip() for name in next(records, ([], ""))[0]]
@@ -327,7 +392,7 @@ def _csv_ids(path: Path, columns: Sequence[str]) -> tuple[list[tuple[str, Any]],
             parts = [re.split(r"[,;\t|]", fields[-1]) if fields else [] for fields, _ in records]
             width = max(map(len, parts), default=0)
             cells = [[part[i].strip(" \"'") if i < len(part) else None for part in parts] for i in range(width)]
-            return [(kind, cell) for cell in cells for kind in KINDS], len(parts), True
+            return [(kind, cell, True) for cell in cells for kind in KINDS], len(parts)
         chosen = _chosen(names, columns)
         held: list[list[str | None]] = [[] for _ in chosen]
         rows = 0
@@ -335,7 +400,7 @@ def _csv_ids(path: Path, columns: Sequence[str]) -> tuple[list[tuple[str, Any]],
             rows += 1
             for cell, (i, _) in zip(held, chosen, strict=True):
                 cell.append(fields[i] if i < len(fields) else None)
-        return [(kind, cell) for cell, (_, kind) in zip(held, chosen, strict=True)], rows, False
+        return [(kind, cell, False) for cell, (_, kind) in zip(held, chosen, strict=True)], rows
 
 
 def _erase(path: Path, view: _View, drop: np.ndarray) -> Found:
@@ -402,7 +467,7 @@ def _files(folders: Sequence[Path]) -> tuple[list[Path], Counter[str]]:
 
 
 def _tombstones() -> list[tuple[str, str]]:
-    path = home() / "mlruns" / TOMBSTONES
+    path = private_folder() / TOMBSTONES
     lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
     return [
         (whose, mark) for whose, _, mark in (line.partition(" ") for line in lines) if len(mark) == len(whose) == 64
@@ -413,7 +478,7 @@ def _bury(target: str, mine: set[str]) -> None:
     """Adds what is not there yet, on disk before any file changes."""
     there = set(_tombstones())
     lines = [f"{target} {mark}\n" for mark in sorted(mine) if (target, mark) not in there]
-    with (home() / "mlruns" / TOMBSTONES).open("a", encoding="ascii") as file:
+    with (private_folder() / TOMBSTONES).open("a", encoding="ascii") as file:
         file.write("".join(["\n", *lines]) if lines else "")  # the line that a killed run cut off stays alone
         file.flush()
         os.fsync(file.fileno())
@@ -422,7 +487,7 @@ def _bury(target: str, mine: set[str]) -> None:
 @contextmanager
 def _alone() -> Iterator[None]:
     """One process forgets at a time."""
-    folder = home() / "mlruns"
+    folder = private_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(folder / TOMBSTONES, os.O_RDWR | os.O_CREAT, 0o600)) as file:
         if not _locked(file):

@@ -34,7 +34,7 @@ from scipy.sparse.csgraph import connected_components
 from cxlab.data.schema import text_of
 from cxlab.display import PALETTE, Result, axes
 from cxlab.errors import DataError, ParamsError, StoreError, missing_column, unknown
-from cxlab.places import acting_person, home
+from cxlab.places import acting_person, private_folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,14 +82,14 @@ class Caps:
 
 def secret_key() -> bytes:
     """The key of all pseudonyms: all bytes of the file that `CXLAB_PSEUDONYM_KEY` names, else of
-    `mlruns/pseudonym.key`, made for its owner alone on first use.
+    `pseudonym.key` beside the tracking store, made for its owner alone on first use.
 
     Raises:
         ParamsError: The named file cannot be read, or the key is shorter than 16 bytes.
         StoreError: The key cannot be made.
     """
     named = os.environ.get(KEY_FILE)
-    path = Path(named) if named else home() / "mlruns" / "pseudonym.key"
+    path = Path(named) if named else private_folder() / "pseudonym.key"
     if not named and not path.exists():
         part = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
         try:

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from cxlab.data.event_quality import (
     CHECKS,
     EventQuality,
-    EventThresholds,
     check_events,
     longest_silence,
     parts,
@@ -24,6 +23,7 @@ from cxlab.data.event_quality import (
 from cxlab.data.events import read_events
 from cxlab.data.quality import Check
 from cxlab.data.taxonomy import Mapping, load_mapping, load_taxonomy
+from cxlab.params.events import EventThresholds
 
 ROOT = Path(__file__).parents[2]
 TAXONOMY = load_taxonomy()
@@ -114,6 +114,69 @@ def test_a_break_in_volume_is_named() -> None:
     assert found.status == "fail"
     assert "1 days unlike" in found.reason
     assert "2026-02-11" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({"page_view": 200}, "mostly page_view."),
+        ({"page_view": 100, "search": 100, "survey_sent": 50}, "mostly on web."),
+        ({"page_view": 100, "call_ended": 90, "survey_sent": 80}, "most in page_view, call_ended."),
+    ],
+)
+def test_a_break_says_what_makes_it(extra: dict[str, int], said: str) -> None:
+    frame = clean()
+    parts, channels = [frame], {"call_ended": "voice", "survey_sent": "survey"}
+    for name, many in extra.items():
+        rows = frame.head(many).assign(event=name, channel=channels.get(name, "web"))
+        rows["properties"] = '{"duration": 60}' if name == "call_ended" else "{}"
+        rows["occurred_at"] = pd.Timestamp("2026-02-11 10:00", tz="UTC") + pd.to_timedelta(np.arange(many), unit="s")
+        parts.append(rows.assign(received_at=rows["occurred_at"], event_id=rows["event_id"] + name))
+    events = read_events(pd.concat(parts), taxonomy=TAXONOMY, now=NOW)
+    assert events.quarantine.empty
+    found = answer("volume", check_events(events))
+    assert found.status == "fail"
+    assert "2026-02-11: " in found.reason
+    assert f"times its usual Wednesday ({found.rows:,}, z " in found.reason
+    assert found.reason.endswith(said)
+
+
+def test_a_day_on_which_events_are_lost_says_which() -> None:
+    frame = silent(clean(a_day=300), "web", "2026-02-11 00:00", "2026-02-11 23:59:59")
+    lost = silent(frame, "voice", "2026-02-11 13:00", "2026-02-11 23:59:59")
+    reason = answer("volume", quality(lost)).reason
+    assert "2026-02-11: 0.3 times its usual Wednesday" in reason
+    assert reason.endswith("mostly page_view.")
+
+
+def test_a_stream_that_grows_is_not_held_against_what_it_became() -> None:
+    weeks, rng = 78, np.random.default_rng(0)
+    u = rng.random(4000)
+    moments = pd.Series(START + pd.to_timedelta(np.sort(np.log1p(99 * u) / np.log(100) * weeks * 7), unit="D"))
+    found = longest_silence(moments)
+    assert found is not None
+    assert found[0] < 2
+
+
+def test_a_first_rush_is_no_rhythm() -> None:
+    """A system is loaded in an hour of its first Monday; later Mondays are like other days."""
+    rush = START + pd.to_timedelta(np.linspace(0, 3600, 20_000), unit="s")
+    moments = pd.concat([clean()["occurred_at"], pd.Series(rush)], ignore_index=True)
+    found = longest_silence(moments)
+    assert found is not None
+    assert found[0] < 3
+
+
+@pytest.mark.parametrize("weeks", [1, 4, 5, 8, 20])
+def test_a_silence_of_weeks_is_found_however_long(weeks: int) -> None:
+    frame = clean(days=7 * 40)
+    moments = frame["occurred_at"][frame["channel"] == "voice"]
+    lost = (START + pd.Timedelta(weeks=10), START + pd.Timedelta(weeks=10 + weeks))
+    found = longest_silence(moments[~moments.between(*lost)])
+    assert found is not None
+    assert found[0] > 3
+    assert found[1] < lost[0]
+    assert found[2] > lost[1]
 
 
 def test_a_trend_is_no_break() -> None:

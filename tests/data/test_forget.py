@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import fcntl
 import gzip
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,11 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cxlab.data.events import read_events
 from cxlab.data.forget import Forgotten, forget, is_forgotten
 from cxlab.data.identity import pseudonym, pseudonymise
+from cxlab.data.taxonomy import load_taxonomy
 from cxlab.errors import DataError, ParamsError, StoreError
 
 KEY = b"k" * 32
+TAXONOMY = load_taxonomy()
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +34,8 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     (home / "notebooks").mkdir()
     (home / "key").write_bytes(KEY)
     monkeypatch.setenv("CXLAB_HOME", str(home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("CXLAB_PSEUDONYM_KEY", str(home / "key"))
     return home
 
@@ -143,6 +150,103 @@ def test_a_side_file_holds_rows_as_they_stood(tmp_path: Path) -> None:
     side = 'line,reason,row\r\n3,"tenure is no number","c1,abc,2"\r\n9,too short,"c2;c11"\r\n'
     (tmp_path / "scores.bad.csv").write_text(side, newline="")
     assert erased(forget("c1", [tmp_path])) == {"scores.bad.csv": (1, 1)}
+
+
+def put_aside(folder: Path, rows: list[object]) -> Path:
+    """A quarantine as `Events.write` leaves it."""
+    raw = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    table = {"source": "log.csv", "line": range(1, len(raw) + 1), "reason": "unknown_event", "message": "", "raw": raw}
+    path = folder / "quarantine.parquet"
+    pd.DataFrame(table).to_parquet(path)
+    return path
+
+
+def lines(path: Path) -> list[int]:
+    return pd.read_parquet(path)["line"].tolist()
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+@pytest.mark.parametrize("by", ["raw", "pseudonym", "email"])
+def test_rows_in_quarantine_are_erased_as_those_that_were_accepted(tmp_path: Path, hidden: bool, by: str) -> None:
+    came = pd.DataFrame(
+        {
+            "event_id": ["e1", "e2", "e3", "e4", "e5", "e6"],
+            "customer_id": ["c1", "c1", "c11", None, "c2", "xc1"],
+            "email": ["ada@x.org", None, None, "ADA@x.org ", "bob@x.org", None],
+            "occurred_at": "2026-03-01T12:00:00Z",
+            "channel": "web",
+            "event": ["page_view", "no such", "no such", "no such", "page_view", "no such"],
+        }
+    )
+    events = read_events(came, taxonomy=TAXONOMY)
+    accepted = pseudonymise(events.accepted, key=KEY) if hidden else events.accepted
+    replace(events, accepted=accepted).write(tmp_path)
+    assert lines(tmp_path / "quarantine.parquet") == [2, 3, 4, 6]
+    name, kind = {
+        "raw": ("c1", "customer_id"),
+        "pseudonym": (str(pseudonym("customer_id", "c1", KEY)), "customer_id"),
+        "email": ("ada@x.org", "email"),
+    }[by]
+    done = forget(name, [tmp_path], kind=kind)
+    assert erased(done) == {"events.parquet": (1, 1), "quarantine.parquet": (2, 2)}
+    assert lines(tmp_path / "quarantine.parquet") == [3, 6]
+    assert b"ada@x.org" not in (tmp_path / "quarantine.parquet").read_bytes().lower()
+    assert forget(name, [tmp_path], kind=kind).frame().empty
+
+
+@pytest.mark.parametrize(
+    ("row", "goes"),
+    [
+        ({"caller": "c1"}, True),
+        ({"caller": " c1"}, True),
+        ({"caller": "c11", "note": "abc1", "text": "c1x, c-1"}, False),
+        ({"text": "17;c1;open"}, True),
+        ({"text": '17,"c1",open'}, True),
+        ({"text": '{"customer_id": "c1", "broken'}, True),
+        ({"text": "17;c11;open"}, False),
+        ({"properties": '{"by": {"who": ["c1"]}}'}, True),
+        ({"properties": {"by": [{"who": "c1"}]}}, True),
+        ({"properties": '{"by": "c11"}'}, False),
+        ({"customer_id": "c2", "referred_by": "c1"}, True),  # it names both
+        ({"id": "c1"}, True),
+        ({"customer_id": ["c1"]}, True),
+        ({"customer_id": None, "open": True}, False),
+        ("no JSON, c1", True),
+        ('["c1"]', True),
+        ("null", False),
+        ({}, False),
+    ],
+)
+def test_an_identifier_is_found_whole_wherever_it_stands_in_a_row(tmp_path: Path, row: object, goes: bool) -> None:
+    path = put_aside(tmp_path, [row, {"customer_id": "c3"}])
+    assert forget("c1", [tmp_path]).erased == int(goes)
+    assert lines(path) == [2] if goes else [1, 2]
+
+
+def test_a_number_in_quarantine_is_a_customer_unless_the_row_names_another(tmp_path: Path) -> None:
+    rows = [{"customer_id": 17}, {"caller": 17.0}, {"customer_id": "c2", "amount": "17"}, {"customer_id": 170}]
+    path = put_aside(tmp_path, rows)
+    assert forget("17", [tmp_path]).erased == 2
+    assert lines(path) == [3, 4]
+
+
+def test_keys_in_quarantine_lead_on_and_take_no_row_from_others(tmp_path: Path) -> None:
+    """Only the row that was not accepted says that the address is hers; the tablet is Bob's too."""
+    path = put_aside(
+        tmp_path,
+        [
+            {"customer_id": "c1", "email": "ada@x.org", "device": "tablet"},
+            {"customer_id": "c2", "device": "tablet"},
+            {"caller": "ADA@X.ORG"},
+            {"customer_id": "c2", "note": "write to ada@x.org"},
+            {"device": "tablet"},
+        ],
+    )
+    pd.DataFrame({"email": ["ada@x.org", "bob@x.org"], "n": [1, 2]}).to_csv(tmp_path / "scores.csv", index=False)
+    done = forget("c1", [tmp_path])
+    assert erased(done) == {"quarantine.parquet": (2, 3), "scores.csv": (1, 1)}
+    assert lines(path) == [2, 4, 5]
+    assert (done.keys, done.shared) == (1, 1)
 
 
 def test_parquet_keeps_its_types_and_forgets_its_dictionary(tmp_path: Path) -> None:

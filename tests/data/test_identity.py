@@ -275,7 +275,8 @@ def test_pseudonyms_join_whom_identifiers_join(frame: pd.DataFrame, caps: Caps) 
 def test_the_key_is_made_once_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "notebooks").mkdir()
     monkeypatch.setenv("CXLAB_HOME", str(tmp_path))
-    monkeypatch.delenv("CXLAB_PSEUDONYM_KEY", raising=False)
+    for name in ("CXLAB_PSEUDONYM_KEY", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
     key = secret_key()
     path = tmp_path / "mlruns" / "pseudonym.key"
     assert (len(key), path.read_bytes(), path.stat().st_mode & 0o777) == (32, key, 0o600)

@@ -213,6 +213,35 @@ def test_a_column_filled_in_only_for_those_who_left_is_a_suspect() -> None:
     assert "'end_reason' alone" in answer("leak_suspects", frame).reason
 
 
+def caused(seed: int, n: int = 4000) -> tuple[pd.DataFrame, np.ndarray]:
+    """Three causes of an outcome, each for itself, and a fourth column that goes along with one of them."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(rng.normal(size=(n, 3)), columns=["tenure", "waits", "price"])
+    frame["fee"] = frame["price"] + rng.normal(size=n)
+    y = rng.random(n) < 1 / (1 + np.exp(1 - frame[["tenure", "waits", "price"]].sum(axis=1)))
+    return frame, y.to_numpy()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_effect_of_the_outcome_is_a_suspect_and_a_cause_as_strong_is_none(seed: int) -> None:
+    frame, y = caused(seed)
+    assert suspects(frame, frame.columns.tolist(), y) == []
+    frame["index"] = np.random.default_rng((seed, 1)).normal(size=len(y)) - 0.9 * y
+    frame["copy"] = frame["index"].rank()
+    [found] = suspects(frame, frame.columns.tolist(), y) or []
+    assert set(found.columns) == {"index", "copy"}
+    assert "looks like an effect of the outcome" in found.reason
+
+
+@pytest.mark.parametrize("half", ["first", "last"])
+def test_a_column_without_a_value_in_half_of_the_rows_tells_nothing(half: str) -> None:
+    frame, y = caused(0, 400)
+    rows = np.random.default_rng(0).permutation(400)[slice(None, 200) if half == "first" else slice(200, None)]
+    names = frame.columns.tolist()
+    sparse = frame.assign(sparse=np.where(np.isin(np.arange(400), rows), 1.0, np.nan))
+    assert suspects(sparse, [*names, "sparse"], y) == suspects(frame, names, y)
+
+
 def test_leaks_cannot_be_told_from_few_rows() -> None:
     assert answer("leak_suspects", clean(60)).status == "cannot_tell"
     assert answer("leak_suspects", clean(), target="plan").status == "cannot_tell"

@@ -71,13 +71,19 @@ def at_risk(life: Lives, start: np.ndarray | None = None) -> tuple[np.ndarray, n
 
 
 def logistic(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients and standard errors by Newton's method."""
+    """Coefficients and standard errors by Newton's method, in steps that make the likelihood grow."""
     beta = np.zeros(x.shape[1])
     beta[0] = np.log(y.mean() / (1 - y.mean()))
-    for _ in range(12):
+
+    def loss(at: np.ndarray) -> float:
+        return float(np.logaddexp(0, x @ at).sum() - y @ (x @ at))
+
+    for _ in range(30):
         p = 1 / (1 + np.exp(-x @ beta))
         information = (x * (p * (1 - p))[:, None]).T @ x
         step = np.linalg.solve(information, x.T @ (y - p))
+        while loss(beta + step) > loss(beta) + 1e-9:
+            step /= 2
         beta += step
         if np.abs(step).max() < 1e-9:
             break

@@ -17,21 +17,21 @@ from cxlab.data.world.clock import DAY, WEEK, Clock
 from cxlab.data.world.customers import TARIFFS, People, Scene
 from cxlab.data.world.experience import incidents, touched
 
-INTERCEPT = -5.9
+INTERCEPT = -5.5
 COEFFICIENTS = {
-    "unresolved_60": 0.6,
-    "incident_60": 0.55,
-    "long_waits_60": 0.35,
-    "low_csat_60": 0.45,
-    "tenure_years": -0.13,
-    "price_rise_60": 0.6,
-    "tariff_flex": 0.35,
-    "tariff_family": -0.25,
-    "tariff_premium": -0.1,
-    "tariff_energy": 0.15,
+    "unresolved_60": 1.2,
+    "incident_60": 1.2,
+    "long_waits_60": 0.8,
+    "low_csat_60": 0.9,
+    "tenure_years": -0.4,
+    "price_rise_60": 1.1,
+    "tariff_flex": 0.9,
+    "tariff_family": -0.7,
+    "tariff_premium": -0.4,
+    "tariff_energy": 0.3,
     "action": 1.0,
 }
-AFTER_DRIFT = {"intercept": -5.5, "long_waits_60": 0.9, "tenure_years": -0.04}
+AFTER_DRIFT = {"intercept": -5.0, "long_waits_60": 1.6, "tenure_years": -0.1}
 MEANING = {
     "unresolved_60": "contacts not resolved in the 60 days before the week, at most 3",
     "incident_60": "1 if an incident that touched the customer began in those 60 days",
