@@ -26,7 +26,7 @@ ROWS, NAIVE_ROWS, BACKGROUND = 1000, 15, 50
 def measure() -> Found:
     """Both on the bagged LightGBMs at their defaults; the plain call explains few rows, its time is scaled up."""
     overrides = ["search.candidates=[lightgbm]", "search.trials=1"]
-    params = load_params(ROOT / "params" / "churn.yaml", overrides)
+    params = load_params(ROOT / "params" / "telecom_churn.yaml", overrides)
     subject = subject_of(train(read_table(params.data), params, storage=None))
     rows = subject.test.iloc[:ROWS]
     ours = seconds(lambda: contributions(subject.model, rows, background=subject.train))

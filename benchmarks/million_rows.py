@@ -42,7 +42,7 @@ print(json.dumps({"seconds": found.seconds, "bad": found.bad, "mib": max(held) -
 
 def measure(rows: int = ROWS) -> Found:
     """The churn sample, drawn with replacement; the scoring process is a fresh one."""
-    params = load_params(ROOT / "params" / "churn.yaml", ["search.trials=3"])
+    params = load_params(ROOT / "params" / "telecom_churn.yaml", ["search.trials=3"])
     table = read_table(params.data)
     training = train(table, params, storage=None)
     report = review(training)

@@ -58,7 +58,7 @@ print(json.dumps({"taken": taken, "errors": errors}))
 
 def measure() -> Found:
     """The model of the churn sample, one raw row of it."""
-    params = load_params(ROOT / "params" / "churn.yaml", ["search.trials=3"])
+    params = load_params(ROOT / "params" / "telecom_churn.yaml", ["search.trials=3"])
     table = read_table(params.data)
     training = train(table, params, storage=None)
     report = review(training)

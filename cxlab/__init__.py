@@ -3,7 +3,7 @@
     import cxlab
 
     params = cxlab.load_params("params/churn.yaml")
-    table = cxlab.read_table(params.data)
+    table = cxlab.load_table(params)
     with cxlab.tracked(params) as run:
         training = cxlab.train(table, params)
         run.log(training)
@@ -24,9 +24,10 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, of JupyterLab without its widgets
 
 if TYPE_CHECKING:
+    from cxlab.data.event_quality import check_events
     from cxlab.data.files import read_frame
     from cxlab.data.quality import check
-    from cxlab.data.table import read_table
+    from cxlab.data.timeline import timeline
     from cxlab.errors import CxlabError
     from cxlab.evidence.drift import drift_between
     from cxlab.evidence.fairness import audit
@@ -35,9 +36,11 @@ if TYPE_CHECKING:
     from cxlab.evidence.reasons import reasons, what_if
     from cxlab.evidence.remedy import remedy
     from cxlab.evidence.report import review
+    from cxlab.features.table import admit_events, load_table
     from cxlab.metrics.curves import gains, reliability
     from cxlab.metrics.intervals import evaluate
     from cxlab.metrics.rates import rates
+    from cxlab.metrics.trends import trends
     from cxlab.models.splits import compare_splits
     from cxlab.models.training import train
     from cxlab.notebooks import record
@@ -54,9 +57,11 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "CxlabError": "cxlab.errors",
+    "admit_events": "cxlab.features.table",
     "approve": "cxlab.release.approval",
     "audit": "cxlab.evidence.fairness",
     "check": "cxlab.data.quality",
+    "check_events": "cxlab.data.event_quality",
     "compare": "cxlab.tracking.leaderboard",
     "compare_splits": "cxlab.models.splits",
     "dependence": "cxlab.evidence.importance",
@@ -69,11 +74,11 @@ _WHERE = {
     "importance": "cxlab.evidence.importance",
     "load_bundle": "cxlab.release.scorer",
     "load_params": "cxlab.params",
+    "load_table": "cxlab.features.table",
     "open_version": "cxlab.tracking.registry",
     "over_time": "cxlab.evidence.over_time",
     "rates": "cxlab.metrics.rates",
     "read_frame": "cxlab.data.files",
-    "read_table": "cxlab.data.table",
     "reasons": "cxlab.evidence.reasons",
     "record": "cxlab.notebooks",
     "reject": "cxlab.release.approval",
@@ -82,17 +87,21 @@ _WHERE = {
     "report_of": "cxlab.tracking.reports",
     "review": "cxlab.evidence.report",
     "rollback": "cxlab.release.approval",
+    "timeline": "cxlab.data.timeline",
     "tracked": "cxlab.tracking.runs",
     "train": "cxlab.models.training",
+    "trends": "cxlab.metrics.trends",
     "verify": "cxlab.release.verify",
     "what_if": "cxlab.evidence.reasons",
 }
 
 __all__ = [
     "CxlabError",
+    "admit_events",
     "approve",
     "audit",
     "check",
+    "check_events",
     "compare",
     "compare_splits",
     "dependence",
@@ -105,11 +114,11 @@ __all__ = [
     "importance",
     "load_bundle",
     "load_params",
+    "load_table",
     "open_version",
     "over_time",
     "rates",
     "read_frame",
-    "read_table",
     "reasons",
     "record",
     "reject",
@@ -118,8 +127,10 @@ __all__ = [
     "report_of",
     "review",
     "rollback",
+    "timeline",
     "tracked",
     "train",
+    "trends",
     "verify",
     "what_if",
 ]

@@ -8,26 +8,30 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import pandas as pd
 import pytest
 from nbmake.nb_run import NotebookRun
 
 from cxlab import notebooks
 from cxlab.errors import NotebookError
+from cxlab.features.table import load_table
+from cxlab.params import load_params
 from cxlab.places import notebook
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-SAMPLE_ROWS, SAMPLE_CHURNED = 5000, 707  # data_samples/telecom_churn.md
+FEATURES, GROUPS = 29 + 7, 5 + 5  # declared, and attributes; regions, and age bands of adults
+TABLE = "telecom_churn"  # params of a table; those of the events are the default
 
 
-def run(name: str, folder: Path, *overrides: str, told: dict[str, Any] | None = None) -> dict[str, Any]:
+def run(
+    name: str, folder: Path, *overrides: str, params: str = "churn", told: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Runs a committed notebook with nbmake, its parameters filled in by papermill; returns what it recorded."""
     import papermill
 
     if told is None:
-        told = {"params_file": str(FOLDER.parent / "params" / "churn.yaml"), "overrides": list(overrides)}
+        told = {"params_file": str(FOLDER.parent / "params" / f"{params}.yaml"), "overrides": list(overrides)}
     prepared = folder / f"{name}.ipynb"
     papermill.execute_notebook(FOLDER / f"{name}.ipynb", prepared, told, prepare_only=True)
     result = NotebookRun(prepared, default_timeout=300).execute()
@@ -37,7 +41,20 @@ def run(name: str, folder: Path, *overrides: str, told: dict[str, Any] | None = 
 
 def test_01_explore_data(tmp_path: Path) -> None:
     facts = run("01_explore_data", tmp_path)
-    assert (facts["rows"], facts["positives"]) == (SAMPLE_ROWS, SAMPLE_CHURNED)
+    went = facts["events"]
+    assert went["used"] + sum(went["left_out"].values()) == 157_938  # data_samples/service_company.md
+    assert went["left_out"]["withdrawn"] > 0 < went["left_out"]["minor"]
+    assert facts["merges"] > 100  # several accounts a person are planted
+    assert {code for code, status in facts["event_checks"].items() if status == "fail"} == {"volume"}  # the outage
+    assert 6_000 < facts["rows"] < 5 * 2_000
+    assert 0.04 < facts["positives"] / facts["rows"] < 0.08
+    assert "fail" not in facts["checks"].values()
+
+
+def test_01_explores_a_table_too(tmp_path: Path) -> None:
+    facts = run("01_explore_data", tmp_path, params=TABLE)
+    assert (facts["rows"], facts["positives"]) == (5000, 707)  # data_samples/telecom_churn.md
+    assert facts["events"] is facts["merges"] is facts["event_checks"] is None
     assert "fail" not in facts["checks"].values()
 
 
@@ -63,51 +80,59 @@ def test_02_train_churn(trained: tuple[str, dict[str, Any]]) -> None:
     facts = trained[1]
     assert {row["name"] for row in facts["candidates"]} >= {"prior", "logistic", "lightgbm"}
     assert facts["trials"] == 3
-    assert facts["metrics"]["roc_auc"]["value"] == pytest.approx(0.917, abs=0.02)  # the defaults, measured: 0.917
-    assert facts["metrics"]["log_loss"]["value"] == pytest.approx(0.200, abs=0.02)
+    auc = facts["metrics"]["roc_auc"]
+    assert auc["low"] > 0.6  # what the hazard itself reaches a quarter ahead is about 0.73
+    assert auc["value"] == pytest.approx(0.714, abs=0.03)  # the defaults, measured: 0.714
     prior = next(row for row in facts["comparison"] if row["candidate"] == "prior" and row["metric"] == "log_loss")
     assert prior["verdict"] == "worse"
     assert facts["version"] == "1"
-    assert facts["splits"] == []  # the sample has no time
+    assert [row["split"] for row in facts["splits"]] == ["random", "temporal"]
     assert len(facts["summary"]) == 5
     assert facts["gates"]["beats_baseline"] == facts["gates"]["parity"] == "pass"
     assert facts["gates"]["not_worse_than_champion"] == "not_applicable"
 
 
+def test_02_trains_on_a_table_too(tmp_path: Path) -> None:
+    facts = run("02_train_churn", tmp_path, "search.trials=3", params=TABLE)
+    assert facts["metrics"]["roc_auc"]["value"] == pytest.approx(0.917, abs=0.02)  # the defaults, measured: 0.917
+    assert facts["splits"] == []  # that sample has no time
+
+
 def test_03_explain(review: Any) -> None:
     facts = review("03_explain")
-    assert facts["features"] == 19
-    assert facts["strongest"] in {"total_day_minutes", "total_day_charge", "number_customer_service_calls"}
+    assert facts["features"] == FEATURES
     assert 1 <= len(facts["reasons"]) <= 3
-    assert not any("area" in reason for reason in facts["reasons"])
+    assert not any("region" in reason or "age" in reason.split() for reason in facts["reasons"])
+    assert all(" than " in reason or " as " in reason for reason in facts["reasons"])
 
 
 def test_04_audit_fairness(review: Any) -> None:
     facts = review("04_audit_fairness")
-    assert facts["rows"] == 3 * 6  # area codes by rates
+    groups = facts["rows"] // 6  # rates a group
+    assert groups >= GROUPS  # those of each segment, and of both together
     assert facts["verdicts"].get("fail", 0) == 0
-    assert facts["verdicts"]["shown"] == 3 * 4
+    assert facts["verdicts"]["shown"] == groups * 4
 
 
 def test_05_report_drift(review: Any, tmp_path: Path) -> None:
     still = review("05_report_drift")
-    assert not still["moved"]
-    assert still["columns"] == 19
-    sample = pd.read_csv(FOLDER.parent / "data_samples" / "telecom_churn.csv").tail(1000)
-    sample["total_day_minutes"] += 60
-    sample.to_csv(tmp_path / "moved.csv", index=False)
-    assert review("05_report_drift", current=str(tmp_path / "moved.csv"))["moved"]
+    assert still["columns"] == FEATURES
+    sample = load_table(load_params(FOLDER.parent / "params" / "churn.yaml")).frame.tail(1000)
+    sample.assign(fee=sample["fee"] + 60).to_csv(tmp_path / "moved.csv", index=False)
+    moved = review("05_report_drift", current=str(tmp_path / "moved.csv"))["moved"]
+    assert moved
 
 
 def test_06_approve_and_export(review: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"reason": "looks fine", "waive": {"fair": "small groups, watched monthly"}, "to": str(tmp_path / "out")}
+    waived = {"fair": "small groups, watched monthly", "drift_understood": "new customers came in"}
+    told = {"reason": "looks fine", "waive": waived, "to": str(tmp_path / "out")}
     with pytest.raises(AssertionError, match="trained churn version 1, so somebody else must approve it"):
         review("06_approve_and_export", **told)
     monkeypatch.setenv("CXLAB_USER", "reviewer")
     with pytest.raises(AssertionError, match="must say why you approve"):
         review("06_approve_and_export")
     facts = review("06_approve_and_export", **told)
-    assert (facts["version"], facts["by"], facts["waived"]) == ("1", "reviewer", ["fair"])
+    assert (facts["version"], facts["by"], facts["waived"]) == ("1", "reviewer", sorted(waived))
     assert facts["whole"] is True
     assert facts["scored"] == 5
     assert (tmp_path / "out" / "churn-1" / "manifest.json").exists()

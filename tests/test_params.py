@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxlab.errors import ParamsError
-from cxlab.params import Params, load_params
+from cxlab.params import Params, load_events, load_params
+from cxlab.params.features import Label
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,12 +48,81 @@ def test_every_file_of_ours_is_good(path: Path) -> None:
     load_params(path)
 
 
+def keys(tree: Any, above: str = "") -> set[str]:
+    """Dotted names; what a label, a list or a table of names holds is a value."""
+    if not isinstance(tree, dict) or above in ("events.label", "events.consent.compatible", "events.consent.retention"):
+        return {above}
+    return {name for key, value in tree.items() for name in keys(value, f"{above}.{key}" if above else key)}
+
+
 def test_the_commented_file_names_every_key() -> None:
-    tree = yaml.safe_load((ROOT / "params" / "churn.yaml").read_text(encoding="utf-8"))
-    model = Params.model_validate(tree).model_dump()
-    assert {key: set(value) if isinstance(value, dict) else None for key, value in tree.items()} == {
-        key: set(value) if isinstance(value, dict) else None for key, value in model.items()
-    }
+    path = ROOT / "params" / "churn.yaml"
+    assert keys(yaml.safe_load(path.read_text(encoding="utf-8"))) == keys(load_params(path).model_dump())
+
+
+def test_what_a_run_keeps_of_its_params_is_read_back_the_same() -> None:
+    params = load_params(ROOT / "params" / "churn.yaml")
+    assert Params.model_validate_json(params.model_dump_json()) == params
+    assert params.flat()["events.features"][:2] == ["count_page_view_90d", "visits_30d"]
+
+
+EVENTS: dict[str, Any] = {
+    "features": [{"kind": "count", "event": "login"}],
+    "cutoffs": ["2025-01-01"],
+    "horizon_days": 30,
+    "purge_days": 2,
+    "label": {"event": "left", "name": "gone"},
+}
+
+
+def test_events_give_the_rows_their_roles(file: Any) -> None:
+    params = load_params(file(events=EVENTS))
+    roles = params.data
+    assert (roles.id, roles.target, roles.time, roles.outcome_days) == ("customer_id", "gone", "cutoff", 32)
+    assert params.split.method == "time"
+    assert load_params(file(events=EVENTS, split={"method": "group"})).split.method == "group"
+    assert params.events is not None
+    assert params.events.outcome() == Label(event=("left",), name="gone", horizon=30, purge=2)
+
+
+def test_features_and_label_come_from_a_file_of_their_own(file: Any, tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_text("features: [{kind: count}]\nlabel: {event: left, horizon: 60, purge: 7}\n")
+    params = load_params(file(events={"features": "f.yaml"}))
+    assert params.events is not None
+    assert params.events.outcome() == Label(event=("left",), horizon=60, purge=7)
+    told, zone = load_events(tmp_path / "f.yaml")
+    assert told == params.events and zone == "UTC"
+    own = load_params(file(events={**EVENTS, "features": "f.yaml"})).events
+    assert own is not None and own.outcome() == Label(event=("left",), name="gone", horizon=30, purge=2)
+
+
+@pytest.mark.parametrize(
+    ("events", "data", "says"),
+    [
+        ({"featurs": []}, {}, "Key 'events.featurs' is not known. Did you mean 'features'?"),
+        ({"features": []}, {}, "events.features"),
+        ({"features": "nowhere.yaml"}, {}, "No features file"),
+        ({"horizon_days": None}, {}, "must be given with both label and horizon_days"),
+        ({"horizon_days": 0}, {}, "events.horizon_days == 0"),
+        ({"cutoffs": 3}, {}, "events.cutoffs == 3"),
+        ({"consent": {"purpose": "spying"}}, {}, "events.consent.purpose == 'spying'"),
+        ({"identity": {"linked": 0}}, {}, "events.identity.linked == 0"),
+        ({"attributes": {}}, {}, "Key 'events.attributes.path' is missing"),
+        ({"quality": {"late": 2}}, {}, "events.quality.late == 2"),
+        ({}, {"id": "who"}, "p.yaml: data.id == 'who', must be 'customer_id' or left out"),
+        ({}, {"target": "churn"}, "data.target == 'churn', must be 'gone'"),
+    ],
+)
+def test_a_wrong_word_about_events_is_named(file: Any, events: Any, data: Any, says: str) -> None:
+    path = file(events={**EVENTS, **events}, data={"path": "x.csv", **data})
+    with pytest.raises(ParamsError) as caught:
+        load_params(path)
+    assert says in str(caught.value)
+
+
+def test_a_file_without_events_says_so(file: Any) -> None:
+    with pytest.raises(ParamsError, match="has no events section"):
+        load_events(file())
 
 
 def test_paths_are_relative_to_the_file_and_overrides_to_the_shell(

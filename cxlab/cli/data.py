@@ -11,6 +11,7 @@ import typer
 from cxlab.cli.shown import AsJson, Overrides, ParamsFile, emit, err, escaped, out, say, show
 from cxlab.display import records
 from cxlab.errors import ParamsError
+from cxlab.params import Params
 
 app = typer.Typer(help="The catalogue of public data sets, and the quality of a file.", no_args_is_help=True)
 
@@ -62,35 +63,45 @@ def data_check(
 ) -> None:
     """Check a table by the roles that a params file gives its columns, or events by their contract.
 
-    Exit 1 if a check fails.
+    Events are told by --events, by --mapping, or by an events section in the params, whose mapping, taxonomy and
+    thresholds then hold. Without any of them no column has a role. Exit 1 if a check fails.
     """
-    if events or mapping is not None:
-        _check_events(file, mapping, page, as_json)
-    if page is not None:
-        raise ParamsError("--page shows events; give --events or --mapping FILE with it.")
     from cxlab.data.quality import check
     from cxlab.data.table import read_table
-    from cxlab.params import load_params
-    from cxlab.places import home
+    from cxlab.params import DataParams, load_params
 
-    source = params or home() / "params" / "churn.yaml"
-    loaded = load_params(source, [*(overrides or []), f"data.path={file.absolute()}"])
-    quality = check(read_table(loaded.data))
+    told = [*(overrides or []), f"data.path={file.absolute()}"]
+    loaded = None if params is None else load_params(params, told)
+    if events or mapping is not None or (loaded is not None and loaded.events is not None):
+        _check_events(file, loaded, mapping, page, as_json)
+    if page is not None:
+        raise ParamsError("--page shows events; give --events or --mapping FILE with it.")
+    quality = check(read_table(DataParams(path=str(file)) if loaded is None else loaded.data))
     rows = records(quality.frame())
     if as_json:
         emit({"path": str(file), "checks": rows})
     else:
-        show(f"Checks of {file.name} with {source.name}", rows, ["status", "title", "rows", "reason"])
+        by = f" with {params.name}" if params else ""
+        show(f"Checks of {file.name}{by}", rows, ["status", "title", "rows", "reason"])
     raise typer.Exit(1 if quality.failed else 0)
 
 
-def _check_events(file: Path, mapping: Path | None, page: Path | None, as_json: bool) -> NoReturn:
+def _check_events(
+    file: Path, params: Params | None, mapping: Path | None, page: Path | None, as_json: bool
+) -> NoReturn:
     from cxlab.data.event_quality import check_events, parts
     from cxlab.data.events import read_events
-    from cxlab.data.taxonomy import load_mapping
+    from cxlab.data.taxonomy import load_mapping, load_taxonomy
 
-    found = read_events(file, mapping=None if mapping is None else load_mapping(mapping))
-    quality = check_events(found)
+    section = None if params is None else params.events
+    where = mapping or (section.mapping if section else None)
+    found = read_events(
+        file,
+        mapping=None if where is None else load_mapping(where),
+        taxonomy=load_taxonomy(section.taxonomy if section else None),
+        timezone=params.data.timezone if params else "UTC",
+    )
+    quality = check_events(found, thresholds=section.quality if section else None)
     rows, aside = records(quality.frame()), found.quarantine["reason"].value_counts().to_dict()
     total = f"{found.rows_in:,} rows in = {len(found.accepted):,} accepted + {len(found.quarantine):,} quarantined."
     if page is not None:

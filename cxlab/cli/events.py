@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cxlab.cli.shown import AsJson, emit, say, show
+from cxlab.cli.shown import AsJson, Overrides, emit, say, show
 from cxlab.display import records
 
 
@@ -35,39 +35,48 @@ def simulate(
 
 
 def features(
-    events: Annotated[Path, typer.Argument(help="Events in the contract's columns, or with --mapping any table.")],
-    params: Annotated[Path, typer.Option("--params", metavar="FILE", help="Declared features, and a label.")],
-    cutoff: Annotated[list[str], typer.Option(metavar="TIME", help="At which moment; may be given again.")],
+    events: Annotated[Path, typer.Argument(help="Events in the contract's columns, or with a mapping any table.")],
+    params: Annotated[
+        Path, typer.Option("--params", metavar="FILE", help="Params with an events section, or a file of features.")
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="OUT", help="A Parquet file; its manifest lies beside it.")],
+    cutoff: Annotated[
+        list[str] | None, typer.Option(metavar="TIME", help="At which moment, instead of the params' cutoffs; again.")
+    ] = None,
     active_days: Annotated[
         int | None, typer.Option(min=1, help="Only customers with an event in so many days before.")
     ] = None,
     mapping: Annotated[
         Path | None, typer.Option(metavar="FILE", help="How a foreign table becomes events, as params/events/*.yaml.")
     ] = None,
+    overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Compute declared features, one row a customer and cutoff, from what was received before each cutoff.
 
-    The label, where the file declares one, is told by what comes after; it is empty where the events end too early.
+    The label, where one is declared, is told by what comes after; it is empty where the events end too early. Who
+    withdrew consent or was forgotten is left out, as params say in events.consent; --set events.consent.purpose=service
+    asks for another purpose.
     """
-    from cxlab.data.events import read_events
-    from cxlab.data.taxonomy import load_mapping
-    from cxlab.params.features import load_features
-    from cxlab.features.events import compute
+    from cxlab.data.admit import admit
+    from cxlab.features.table import features_of
+    from cxlab.params import load_events
 
-    declared = load_features(params)
-    read = read_events(events, mapping=None if mapping is None else load_mapping(mapping))
-    found = compute(read.accepted, declared, list(cutoff), label=declared.label, active_days=active_days)
+    told, zone = load_events(params, overrides or [])
+    given = {"mapping": str(mapping) if mapping else None, "active_days": active_days}
+    told = told.model_copy(update={key: value for key, value in given.items() if value is not None})
+    admitted = admit(events, told, timezone=zone)
+    found = features_of(admitted, told, cutoff)
     manifest = found.write(out)
     facts = {key: found.manifest[key] for key in ("rows", "cutoffs", "labels", "definitions_sha256")}
     if as_json:
-        emit({"path": str(out), "manifest": str(manifest), "quarantined": len(read.quarantine), **facts})
+        quarantined = len(admitted.read.quarantine)
+        emit({"path": str(out), "manifest": str(manifest), "quarantined": quarantined, **admitted.facts(), **facts})
         return
-    say(f"{facts['rows']:,} rows, {len(declared.features)} features, {len(cutoff)} cutoffs: {out}")
+    say(f"{facts['rows']:,} rows, {len(told.features)} features, {len(facts['cutoffs'])} cutoffs: {out}")
     if facts["labels"]:
         say(f"Labels: {', '.join(f'{count:,} {name}' for name, count in facts['labels'].items())}.")
-    say(f"{len(read.quarantine):,} of {read.rows_in:,} events were set aside; why: cxlab data check {events} --events")
+    say(admitted.told())
 
 
 def forget(

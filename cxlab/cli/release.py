@@ -180,22 +180,43 @@ def score(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="CSV (plain or gzipped) or Parquet.")],
     to: Annotated[Path, typer.Option("--out", metavar="OUT", help="CSV or Parquet, by its suffix.")],
     reasons: Annotated[int, typer.Option(min=0, max=20, metavar="K", help="Reasons a row at most.")] = 0,
+    consents: Annotated[
+        Path | None, typer.Option(metavar="EVENTS", help="Events that tell what customers permit; others are left out.")
+    ] = None,
+    params: Annotated[
+        Path | None, typer.Option("--params", metavar="FILE", help="Whose events section says how to read EVENTS.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a file: one row out for each row in, in order. Exit 1 if rows could not be read.
 
-    Those keep their place without a score, and are repeated in OUT.bad.csv with their line and what is wrong.
+    With --consents, customers who do not permit the purpose in the params now, or were forgotten, are in no output.
+    Rows that cannot be read keep their place without a score, and are repeated in OUT.bad.csv with their line and
+    what is wrong.
     A decision of "review" means that the score is too near the threshold to tell, and a person should decide.
     """
     from cxlab.release.score import score_file
     from cxlab.release.scorer import load_bundle
 
-    found = score_file(load_bundle(folder), source, to, reasons=reasons)
+    permits = None
+    if consents is not None:
+        from cxlab.data.admit import admit
+        from cxlab.params import load_events
+        from cxlab.places import home
+
+        told, zone = load_events(params or home() / "params" / "churn.yaml")
+        permits = admit(consents, told, timezone=zone).permits
+    elif params is not None:
+        raise ParamsError("--params says how to read --consents EVENTS; give both or neither.")
+    found = score_file(load_bundle(folder), source, to, reasons=reasons, permits=permits)
     if as_json:
         side = None if found.side is None else str(found.side)
-        emit({"rows": found.rows, "bad": found.bad, "out": str(found.out), "side": side, "seconds": found.seconds})
+        counts = {"rows": found.rows, "left_out": found.left_out, "bad": found.bad, "seconds": found.seconds}
+        emit({**counts, "out": str(found.out), "side": side})
     else:
         say(f"{found.rows:,} rows in {found.seconds:.1f} s: {found.out}")
+        if found.left_out:
+            say(f"{found.left_out:,} rows were left out: their customers do not permit it.")
         if found.side is not None:
             say(f"{found.bad:,} of them could not be read; why is in {found.side}")
     raise typer.Exit(1 if found.bad else 0)

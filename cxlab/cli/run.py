@@ -119,11 +119,15 @@ def _direct(overrides: list[str]) -> dict[str, Any]:
 
 
 def _refuse_early(params: Params) -> None:
-    """What is wrong with the data stops here, before a kernel starts and a run is opened."""
-    from cxlab.data.table import read_table
+    """What is wrong with the data stops here, before a kernel starts; of events, that they are there."""
+    from cxlab.data.files import head
+    from cxlab.data.table import locate, read_table
     from cxlab.places import store_folder
 
     store_folder()
+    if params.events is not None:
+        head(locate(params.data.path), 1)
+        return
     table = read_table(params.data)
     table.check_roles()
     table.outcome()
@@ -131,10 +135,10 @@ def _refuse_early(params: Params) -> None:
 
 def _absolute(override: str) -> str:
     """Data paths in overrides are relative to where the command was given, not to the notebook."""
-    from cxlab.params import resolve_path
+    from cxlab.params import PATHS, resolve_path
 
     key, _, value = override.partition("=")
-    return f"{key}={resolve_path(value, Path.cwd())}" if key in ("data.path", "data.test_path") and value else override
+    return f"{key}={resolve_path(value, Path.cwd())}" if key in PATHS and value else override
 
 
 def _keep(executed: Path, facts: Mapping[str, Any]) -> str:

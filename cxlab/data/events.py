@@ -402,7 +402,7 @@ def _values(table: pd.DataFrame, names: tuple[str, ...], mapping: Mapping) -> li
     columns = []
     for name in names if set(names) <= set(table.columns) else ():
         cells = table[name].tolist()
-        if pd.api.types.infer_dtype(table[name], skipna=False) == "string":
+        if pd.api.types.infer_dtype(table[name]) == "string":  # texts and nothings: each once
             columns.append(list(map({cell: text(cell) for cell in set(cells)}.__getitem__, cells)))
         else:
             columns.append(list(map(text, cells)))

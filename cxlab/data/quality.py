@@ -181,15 +181,19 @@ def _duplicate_ids(table: Table) -> Answer:
     name = table.roles.id
     if name is None or name not in table.frame.columns:
         return "cannot_tell", 0, "No id column: customers who are there twice cannot be seen. Name one as data.id."
-    ids = as_text(table.frame[name])
-    absent, again = int(ids.isna().sum()), int(ids.dropna().duplicated().sum())
+    ids, roles = as_text(table.frame[name]), table.roles
+    panel = roles.outcome_days > 0 and roles.time in table.frame.columns  # a row a customer and time
+    keys = [ids.dropna(), *([table.frame[roles.time]] if panel else [])]
+    repeated = pd.concat(keys, axis=1, join="inner").duplicated()
+    absent, again = int(ids.isna().sum()), int(repeated.sum())
     findings = {}
     if again:
-        first = ids.dropna()[ids.dropna().duplicated()].iloc[0]
-        findings[f"{name!r} repeats in {again:,} rows (such as {first!r})"] = again
+        first = ids[repeated.index[repeated]].iloc[0]
+        findings[f"{name!r} repeats in {again:,} rows{' of one time' if panel else ''} (such as {first!r})"] = again
     if absent:
         findings[f"{name!r} is missing in {absent:,} rows"] = absent
-    return _found(findings, "Give one row a customer, or use split.method: group.", "Every row has an id of its own.")
+    good = f"Every row has an id of its own{f' at each {roles.time}' if panel else ''}."
+    return _found(findings, "Give one row a customer, or use split.method: group.", good)
 
 
 def _constant_columns(table: Table) -> Answer:

@@ -2,6 +2,10 @@
 
 A test part is used once, at the end. A published one is used as it is; else rows are drawn at random with the
 outcome's shares kept (`stratified`), are the latest (`time`), or are customers of their own (`group`).
+
+In the order of time, rows of one time stay together, and nobody learns from an outcome that was not known yet: a row
+whose outcome takes `data.outcome_days` is left out where it is less than that before what is tested (purging; Lopez de
+Prado 2018, Advances in Financial Machine Learning, chapter 7).
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, TimeSeriesSplit, train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from cxlab.data.table import Table
 from cxlab.errors import DataError, ParamsError
@@ -18,6 +22,8 @@ from cxlab.params import ROW_ORDER, SplitParams
 
 FOLDS = 5
 MIN_PER_CLASS = 2 * FOLDS  # two of each class in every fold: below, a fold's score means nothing
+
+DAY = 86_400_000_000  # microseconds
 
 Fold = tuple[np.ndarray, np.ndarray]
 
@@ -31,12 +37,16 @@ class Split:
         test: Shape (n_test,); row numbers of the published test part where there is one.
         folds: Pairs of training and validation positions within `train`.
         method: How it was made.
+        purged: Rows before the test part that were left out, as their outcome was not known when it begins.
+        forward: Each fold validates on what came after all that it learns from.
     """
 
     train: np.ndarray
     test: np.ndarray
     folds: tuple[Fold, ...]
     method: str
+    purged: int = 0
+    forward: bool = False
 
 
 def make_split(table: Table, outcome: np.ndarray, params: SplitParams) -> Split:
@@ -50,11 +60,12 @@ def make_split(table: Table, outcome: np.ndarray, params: SplitParams) -> Split:
         DataError: A class is too small, or times are missing or all equal.
         ParamsError: The method needs a role that no column has.
     """
+    purged = 0
     if table.test is not None:
         train, test, method = np.arange(len(outcome)), np.arange(len(table.test)), "published"
     elif params.method == "time":
-        train, test = _by_time(times(table), params.test)
-        method = "time"
+        train, test = _by_time(times(table), params.test, _takes(table))
+        method, purged = "time", len(outcome) - len(train) - len(test)
     elif params.method == "group":
         train, test = _by_group(_groups(table), outcome, params)
         method = "group"
@@ -69,11 +80,12 @@ def make_split(table: Table, outcome: np.ndarray, params: SplitParams) -> Split:
         raise DataError(
             f"The test part ({len(test):,} rows) lacks a class. Raise split.test or use another split.method."
         )
-    return Split(train, test, _folds(table, outcome, train, params), method)
+    forward = method == "time" and len(np.unique(times(table)[train])) > 1
+    return Split(train, test, _folds(table, outcome, train, params, forward), method, purged, forward)
 
 
 def times(table: Table) -> np.ndarray:
-    """When each row happened, as integers that sort, shape (n,).
+    """When each row happened, shape (n,): microseconds since 1970, or numbers as they are in the column.
 
     Raises:
         ParamsError: No column is named.
@@ -91,7 +103,7 @@ def times(table: Table) -> np.ndarray:
         read = raw
     else:
         stamps = pd.to_datetime(raw, errors="coerce", utc=True, format="ISO8601")
-        read = stamps.astype("int64").where(stamps.notna())
+        read = stamps.dt.as_unit("us").astype("int64").where(stamps.notna())
     if read.isna().any():
         rows = np.flatnonzero(read.isna())
         raise DataError(
@@ -101,13 +113,41 @@ def times(table: Table) -> np.ndarray:
     return read.to_numpy()
 
 
-def _by_time(when: np.ndarray, share: float) -> Fold:
-    order = np.argsort(when, kind="stable")
-    border = when[order[len(order) - max(1, round(share * len(order)))]]
-    earlier = when[order] < border
-    if not earlier.any():
+def _takes(table: Table) -> int:
+    """Microseconds until a row's outcome is known."""
+    days, name = table.roles.outcome_days, table.roles.time
+    if days and (name is None or name == ROW_ORDER or pd.api.types.is_numeric_dtype(table.frame[name])):
+        raise ParamsError(f"data.outcome_days == {days:g} needs data.time to be a column of ISO 8601 times.")
+    return round(days * DAY)
+
+
+def _by_time(when: np.ndarray, share: float, takes: int) -> Fold:
+    order, (moments, first) = np.argsort(when, kind="stable"), np.unique(np.sort(when), return_index=True)
+    if len(moments) == 1:
         raise DataError("All training rows would have the test part's time; data.time must have more than one value.")
-    return order[earlier], order[~earlier]
+    border = moments[1:][np.abs(1 - first[1:] / len(when) - share).argmin()]  # the test part nearest to its share
+    earlier = when[order] < border
+    known = when[order] + takes <= border
+    if not (known & earlier).any():
+        raise DataError(
+            f"No outcome before {pd.Timestamp(border, unit='us'):%Y-%m-%d} was known when the test part begins: each "
+            f"takes {takes / DAY:g} days. Bring earlier rows, or a shorter horizon."
+        )
+    return order[earlier & known], order[~earlier]
+
+
+def _forward_folds(when: np.ndarray, takes: int) -> list[Fold]:
+    """What is later is validated on what was known before, in up to FOLDS steps; positions in ascending times."""
+    size = len(when) // (FOLDS + 1)
+    starts = len(when) - size * np.arange(FOLDS, 0, -1)
+    starts = np.unique(np.searchsorted(when, when[starts], side="left"))
+    ends = [*starts[1:], len(when)]
+    known = [np.searchsorted(when, when[start] - takes, side="right") for start in starts]
+    return [
+        (np.arange(min(till, start)), np.arange(start, end))
+        for till, start, end in zip(known, starts, ends, strict=True)
+        if start
+    ]
 
 
 def _groups(table: Table) -> np.ndarray:
@@ -124,12 +164,21 @@ def _by_group(groups: np.ndarray, outcome: np.ndarray, params: SplitParams) -> F
     return next(iter(splitter.split(outcome, outcome, groups)))
 
 
-def _folds(table: Table, outcome: np.ndarray, train: np.ndarray, params: SplitParams) -> tuple[Fold, ...]:
+def _folds(
+    table: Table, outcome: np.ndarray, train: np.ndarray, params: SplitParams, forward: bool
+) -> tuple[Fold, ...]:
+    """Forwards in time; at random where the training part has one time only."""
     y = outcome[train]
-    if params.method == "time" and table.test is None:
-        folds = tuple(TimeSeriesSplit(FOLDS).split(train))
+    if forward:
         # The earliest stretch may hold one class only; a fold that cannot be learnt from is left out.
-        return tuple(fold for fold in folds if all(len(np.unique(y[part])) == len(np.unique(y)) for part in fold))
+        every = _forward_folds(times(table)[train], _takes(table))
+        folds = tuple(fold for fold in every if all(len(np.unique(y[part])) == len(np.unique(y)) for part in fold))
+        if not folds:
+            raise DataError(
+                "No part of the training rows can be validated on earlier ones whose outcome was known. Bring rows of "
+                "more times (events.cutoffs), or use another split.method."
+            )
+        return folds
     if params.method == "group" and table.test is None:
         splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=params.seed)
         return tuple(splitter.split(train, y, _groups(table)[train]))

@@ -11,8 +11,10 @@ The schema is learnt from training rows and frozen with the model.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -47,6 +49,13 @@ class Source:
     entry: str | None = None
 
 
+class Meaning(NamedTuple):
+    """What a column says, in words, and in which unit."""
+
+    description: str
+    unit: str
+
+
 @dataclass(frozen=True)
 class Table:
     """A frame, its roles, and where it came from.
@@ -56,12 +65,14 @@ class Table:
         roles: The `data:` section of the params.
         source: The file.
         test: A published test part, used as is.
+        meanings: What columns mean, where somebody declared it.
     """
 
     frame: pd.DataFrame = field(repr=False)
     roles: DataParams
     source: Source
     test: pd.DataFrame | None = field(default=None, repr=False)
+    meanings: Mapping[str, Meaning] = field(default_factory=dict, repr=False)
 
     @property
     def known_after(self) -> dict[str, str]:
@@ -97,9 +108,15 @@ class Table:
                     "median": raw.median() if number else None,
                     "high": column.high,
                     "commonest": f"{common.index[0]} ({common.iloc[0] / len(raw):.0%})" if len(common) else "",
+                    **({"meaning": self.meaning(column.name)} if self.meanings else {}),
                 }
             )
         return pd.DataFrame(rows)
+
+    def meaning(self, name: str) -> str:
+        """What a column says, with its unit; empty where nobody declared it."""
+        found = self.meanings.get(name)
+        return "" if found is None else f"{found.description} ({found.unit})"
 
     def check_roles(self) -> None:
         """Stops where a role names a column that is not there, or a feature that cannot be one.

@@ -66,6 +66,18 @@ def phrases(path: str | Path | None = None) -> dict[str, Phrase]:
     return found
 
 
+def wording_of(subject: Subject) -> Wording:
+    """Phrases by column: those of `params/reasons.yaml`, and of other columns their declared meaning."""
+    told = {}
+    for column in subject.model.schema.columns:
+        if column.name in subject.table.meanings:
+            description, unit = subject.table.meanings[column.name]
+            text = description.replace("{", "{{").replace("}", "}}")
+            shown = f"{{value:g}} {unit}" if column.kind == "number" else "{value}"
+            told[column.name] = Phrase(phrase=f"{text}: {shown}", unit=unit)
+    return told | dict(phrases())
+
+
 def _keys_as_text(entry: Any) -> Any:
     """YAML reads yes and 1 as other types than text."""
     if not (isinstance(entry, dict) and isinstance(entry.get("levels"), dict)):
@@ -132,7 +144,7 @@ def reasons(
         row_frame: One raw row.
         k: Reasons at most, >= 1; fewer where fewer columns raise the risk.
         lowering: Also what lowers the risk.
-        wording: Phrases by column; those of `params/reasons.yaml` by default.
+        wording: Phrases by column; `wording_of(subject)` by default.
     Raises:
         DataError: Not one row, or a column is missing.
         ParamsError: The phrase table cannot be used.
@@ -140,7 +152,7 @@ def reasons(
     if k < 1:
         raise ValueError(f"k == {k}, must be >= 1.")
     found = contributions(subject.model, _one_row(row_frame), background=subject.train)
-    words, train = phrases() if wording is None else wording, _training(subject)
+    words, train = wording_of(subject) if wording is None else wording, _training(subject)
     values = found.values[0]
     groups = alike({name: train[name].to_numpy() for name in train.columns})
     group_of = {name: number for number, group in enumerate(groups) for name in group}
@@ -228,14 +240,14 @@ def what_if(
         row_frame: One raw row.
         threshold: On the calibrated score, in (0, 1); a score at the threshold is above it.
         most: Columns changed together at most, 1 or 2.
-        wording: Phrases by column; those of `params/reasons.yaml` by default.
+        wording: Phrases by column; `wording_of(subject)` by default.
     Raises:
         DataError: Not one row, or a column is missing.
         ParamsError: The phrase table cannot be used.
     """
     if not 0 < threshold < 1 or most not in (1, 2):
         raise ValueError(f"threshold == {threshold} and most == {most}, must be in (0, 1) and 1 or 2.")
-    model, words = subject.model, phrases() if wording is None else wording
+    model, words = subject.model, wording_of(subject) if wording is None else wording
     row, train = model.schema.encode(_one_row(row_frame)), _training(subject)
     before = float(model.predict_proba(row)[0, 1])
     moves: dict[str, list[tuple[Any, float]]] = {}

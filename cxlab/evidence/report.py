@@ -188,10 +188,11 @@ class Report(Result):
 
     def html(self) -> str:
         """One page that needs no network, prints, and reads on a phone."""
-        params, source = self.subject.params, self.subject.table.source
+        params, source, split = self.subject.params, self.subject.table.source, self.subject.split
+        purged = f", {split.purged:,} rows left out between them" if split.purged else ""
         subtitle = (
             f"{self.training.selected}, {len(self.subject.outcome_train):,} rows trained and "
-            f"{len(self.subject.outcome_test):,} tested ({self.subject.split.method} split); "
+            f"{len(self.subject.outcome_test):,} tested ({split.method} split{purged}); "
             f"data SHA-256 {source.sha256[:16]}. Intervals are 95 %. Could not tell is never a pass."
         )
         sections = [
@@ -281,7 +282,7 @@ class Report(Result):
         parts: list[Part] = [
             Text(found.note),
             drawing(found.plot(), "Log loss added by shuffling each column, with 95 % intervals"),
-            rows("Every column", found.frame(), folded=True),
+            rows("Every column", self._meant(found.frame()), folded=True),
             *(self._dependence(name) for name in strongest),
             Text("Contributions add up to the model's log-odds before calibration; calibration keeps their order."),
         ]
@@ -295,6 +296,11 @@ class Report(Result):
                 parts.append(rows(caption, change.frame(), personal=True))
             parts.append(Text(change.note, personal=True))
         return Section("explanations", "What does it decide by?", parts)
+
+    def _meant(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """With the declared meaning of each column, where there are any."""
+        table = self.subject.table
+        return frame.assign(meaning=frame["feature"].map(table.meaning)) if table.meanings else frame
 
     def _dependence(self, name: str) -> Drawing:
         found = dependence(self.subject, name, found=self.importance.contributions)

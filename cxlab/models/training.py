@@ -258,8 +258,7 @@ class _Ground:
         """A calibrator learnt from out-of-fold predictions, and what it makes of them, cross-fitted."""
         if constant:
             return calibration.NoCalibration(), predictions
-        forward = self.split.method == "time"
-        return calibration.choose(predictions, self.y_valid, self.fold_positions, forward=forward)
+        return calibration.choose(predictions, self.y_valid, self.fold_positions, forward=self.split.forward)
 
     def out_of_fold(self, candidate: Candidate, settings: dict[str, Any]) -> np.ndarray:
         build = functools.partial(candidate.build, self.schema, settings, self.seed)

@@ -11,6 +11,7 @@ A key we do not know, or a value of the wrong type, stops here with the nearest 
 
 from __future__ import annotations
 
+import copy
 import os
 import types
 from collections.abc import Mapping, Sequence
@@ -18,11 +19,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from cxlab.errors import ParamsError, listed, nearest
+from cxlab.params.events import EventsParams
+from cxlab.params.features import Outcome, load_features
 
 TASKS = ("churn",)
+PATHS = (  # keys that hold paths: in a file relative to it, on the command line to the working folder
+    "data.path",
+    "data.test_path",
+    "events.features",
+    "events.mapping",
+    "events.taxonomy",
+    "events.attributes.path",
+    "events.identity.decisions",
+)
 CATALOG = "catalog:"  # data.path: catalog:ibm_telco is what `cxlab data get ibm_telco` fetched
 ROW_ORDER = "(row)"  # data.time where the order of the rows is the order of time
 
@@ -56,6 +68,7 @@ class DataParams(_Section):
     drop: tuple[str, ...] = ()
     known_after: tuple[str, ...] = ()
     known_before: tuple[str, ...] = ()
+    outcome_days: float = Field(0, ge=0)
 
 
 class SplitParams(_Section):
@@ -102,6 +115,7 @@ class Params(_Section):
     Attributes:
         task: Which question is asked of the data.
         name: The registered model; one a use case, so that champions are comparable.
+        events: How the rows are made where `data.path` holds raw events.
     """
 
     task: Literal["churn"] = "churn"
@@ -111,6 +125,25 @@ class Params(_Section):
     search: SearchParams = SearchParams()
     value: ValueParams = ValueParams()
     fairness: FairnessParams = FairnessParams()
+    events: EventsParams | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rows_of_events(cls, tree: Any) -> Any:
+        """Events become rows of known columns; a customer has one at each cutoff, so the latest cutoffs test."""
+        if not isinstance(tree, Mapping) or not isinstance(events := tree.get("events"), Mapping):
+            return tree
+        data, split = tree.get("data", {}), tree.get("split", {})
+        if not isinstance(data, Mapping) or not isinstance(split, Mapping):
+            return tree
+        label = events.get("label")
+        name = label.get("name", "label") if isinstance(label, Mapping) else "label"
+        days = sum(value for key in ("horizon_days", "purge_days") if isinstance(value := events.get(key), int))
+        own = {"id": "customer_id", "target": name, "time": "cutoff", "outcome_days": days}
+        for key, value in own.items():
+            if data.get(key) not in (None, value):
+                raise ValueError(f"data.{key} == {data[key]!r}, must be {value!r} or left out: events make the rows.")
+        return {**tree, "data": {**data, **own, "positive": "yes"}, "split": {"method": "time", **split}}
 
     def flat(self) -> dict[str, Any]:
         """Dotted names and plain values, as a tracking server shows them.
@@ -128,7 +161,10 @@ class Params(_Section):
             else:
                 out[prefix] = value
 
-        walk("", self.model_dump(mode="json"))
+        tree = self.model_dump(mode="json")
+        if self.events is not None:
+            tree["events"]["features"] = [feature.name for feature in self.events.features]
+        walk("", tree)
         return out
 
 
@@ -146,11 +182,39 @@ def load_params(path: str | Path, overrides: Sequence[str] = ()) -> Params:
     tree = _resolve(tree, path.parent)
     for override in overrides:
         _override(tree, override)
+    _declare(tree)
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
         problems = [_explain(item) for item in error.errors()]
         raise ParamsError(f"{path.name}: " + "\n".join(dict.fromkeys(problems))) from None
+
+
+def load_events(path: str | Path, overrides: Sequence[str] = ()) -> tuple[EventsParams, str]:
+    """What a params file says of events, and the time zone of times without one; or a file of features alone.
+
+    Args:
+        path: A params file with an `events:` section, or a file whose keys are `features` and `label`.
+        overrides: As for `load_params`; a file of features has none.
+    Raises:
+        ParamsError: The file does not fit, or has no such section.
+    """
+    path = Path(path)
+    tree = _read_yaml(path.absolute())
+    if "features" in tree:
+        if overrides:
+            raise ParamsError(f"--set {overrides[0]!r} changes a params file; {path.name} lists features alone.")
+        declared = load_features(path)
+        label = declared.label
+        if label is None:
+            return EventsParams(features=declared.features), "UTC"
+        told = {"horizon_days": label.horizon, "purge_days": label.purge}
+        outcome = Outcome(**label.model_dump(exclude={"horizon", "purge"}))
+        return EventsParams(features=declared.features, label=outcome, **told), "UTC"
+    params = load_params(path, overrides)
+    if params.events is None:
+        raise ParamsError(f"{path.name} has no events section; it says how events become rows. See params/churn.yaml.")
+    return params.events, params.data.timezone
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -171,11 +235,28 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _resolve(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
-    data = tree.get("data")
-    if not isinstance(data, dict):
-        return tree
-    resolved = {key: resolve_path(data[key], folder) for key in ("path", "test_path") if isinstance(data.get(key), str)}
-    return {**tree, "data": {**data, **resolved}}
+    """A copy with absolute paths."""
+    out = copy.deepcopy(tree)
+    for dotted in PATHS:
+        *above, last = dotted.split(".")
+        node: Any = out
+        for key in above:
+            node = node.get(key) if isinstance(node, dict) else None
+        if isinstance(node, dict) and isinstance(node.get(last), str):
+            node[last] = resolve_path(node[last], folder)
+    return out
+
+
+def _declare(tree: dict[str, Any]) -> None:
+    """Features declared in a file of their own come into the params, so that what is kept of a run says them."""
+    events = tree.get("events")
+    if not isinstance(events, dict) or not isinstance(events.get("features"), str):
+        return
+    declared = load_features(events["features"])
+    events["features"] = declared.features
+    if declared.label is not None and events.get("label") is None:
+        said = declared.label.model_dump(exclude={"horizon", "purge"})
+        events |= {"label": said, "horizon_days": declared.label.horizon, "purge_days": declared.label.purge}
 
 
 def resolve_path(path: str, folder: Path) -> str:
@@ -192,7 +273,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ParamsError(f"--set {override!r}: {text!r} is not a YAML value.") from None
-    if dotted in ("data.path", "data.test_path") and isinstance(value, str):
+    if dotted in PATHS and isinstance(value, str):
         value = resolve_path(value, Path.cwd())
     node = tree
     for key in keys[:-1]:
@@ -227,4 +308,4 @@ def _explain(item: Any) -> str:
         options = [str(option) for option in get_args(_section(keys[:-1]).model_fields[keys[-1]].annotation)]
         return f"{dotted} == {value!r}, must be one of {listed(options)}.{nearest(str(value), options)}"
     rule = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"{dotted} == {value!r}, must be {rule}."
+    return f"{dotted} == {value!r}, must be {rule}." if dotted else rule

@@ -22,7 +22,7 @@ from cxlab.data.schema import Schema
 from cxlab.digest import canonical, sha256_of
 from cxlab.errors import BundleError
 from cxlab.evidence.explain import contributions
-from cxlab.evidence.reasons import phrases
+from cxlab.evidence.reasons import wording_of
 from cxlab.evidence.wording import Distribution, Phrase, alike
 from cxlab.models.subject import Subject
 from cxlab.places import is_gone, this_process
@@ -82,11 +82,11 @@ class Prepared:
         Args:
             subject: The model with its data.
             report: The facts of its report.
-            wording: Phrases by column; those of `params/reasons.yaml` by default.
+            wording: Phrases by column; `wording_of(subject)` by default.
         Raises:
             ParamsError: A step of the model has no conversion.
         """
-        words = phrases() if wording is None else wording
+        words = wording_of(subject) if wording is None else wording
         made = _contents(subject, to_onnx(subject.model).SerializeToString(), report, words)
         bundle = scorer.build(
             Path(),
@@ -144,7 +144,7 @@ def write_bundle(
         facts: What the manifest says of the model besides what is found here: model, version, run, approval, ledger.
         report: The facts of its report.
         evidence: Texts by file name, aggregates only.
-        wording: Phrases by column; those of `params/reasons.yaml` by default.
+        wording: Phrases by column; `wording_of(subject)` by default.
         finish: Called with the finished folder before it is moved: to sign it and to enter it into the ledger.
     Raises:
         BundleError: The destination is taken, or the graph's scores differ from the model's.

@@ -39,15 +39,19 @@ LANES = 64  # rows are filled up to a multiple: a processor computes a batch's l
 CHUNK = 312 * LANES  # rows read and scored at once, within the scorer's own BATCH
 THREADS = 2
 PART, BAD = ".part", ".bad.csv"
-Answer = tuple[list[list[Any]], list[tuple[int, str, str]]]  # columns but the id; bad rows as the side file holds them
+Answer = tuple[pa.Array, list[list[Any]], list[tuple[int, str, str]]]  # ids, other columns, bad rows for the side file
+Permits = Callable[[pd.Series], np.ndarray]
 Write = Callable[[pa.Array, list[list[Any]]], None]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What was done: rows in and out, those that could not be read and where they lie, if any, and the time taken."""
+    """What was done: rows out, rows that were left out, those that could not be read and where they lie, if any, and
+    the time taken.
+    """
 
     rows: int
+    left_out: int
     bad: int
     out: Path
     side: Path | None
@@ -75,6 +79,7 @@ def score_file(
     separator: str | None = None,
     decimal: str | None = None,
     encoding: str | None = None,
+    permits: Permits | None = None,
 ) -> Scored:
     """Scores a CSV (plain or gzipped) or Parquet file: id, score, decision, and reason_1 to reason_K a row.
 
@@ -85,6 +90,7 @@ def score_file(
         separator: Of a CSV's columns; this, the decimal mark and the encoding are told by the file's head if None.
         decimal: `.` or `,`.
         encoding: Such as utf-8.
+        permits: Whose rows may be scored; others are left out.
     Raises:
         DataError: The input cannot be used, or the output not be written. Nothing is left behind.
         ParamsError: An argument does not fit.
@@ -99,20 +105,22 @@ def score_file(
     parquet = head(source, len(PARQUET)) == PARQUET
     chunks = _parquet_chunks(source, bundle) if parquet else _csv_chunks(source, bundle, separator, decimal, encoding)
     names = ["id", "score", "decision", *(f"reason_{place + 1}" for place in range(reasons))]
-    rows = bad = 0
+    if permits is not None and bundle.id is None:
+        raise ParamsError("The model has no id column, so nobody can tell what its customers permit.")
+    rows = bad = left_out = 0
     try:
         for place in (out, side):
             _check_place(place, source)
         with closing(chunks), progress(f"Scoring {source.name}") as bar, _part(out) as part, _part(side) as side_part:
             first = next(chunks)  # nothing is written before the header is known to fit
             writing = _parquet_writer if out.suffix.lower() == ".parquet" else _csv_writer
-            answers = _in_order(bundle, itertools.chain([first], chunks), reasons)
+            answers = _in_order(bundle, itertools.chain([first], chunks), reasons, permits)
             with closing(answers), writing(part, names, first.ids.type) as write, _writing(side_part) as aside:
                 aside.writerow(["line", "reason", "row"])
-                for chunk, (columns, wrong) in answers:
-                    write(chunk.ids, columns)
+                for chunk, (ids, columns, wrong) in answers:
+                    write(ids, columns)
                     aside.writerows(wrong)
-                    rows, bad = rows + len(chunk.ids), bad + len(wrong)
+                    rows, bad, left_out = rows + len(ids), bad + len(wrong), left_out + len(chunk.ids) - len(ids)
                     bar.advance(chunk.share)
             if bad:
                 side_part.replace(side)
@@ -121,7 +129,7 @@ def score_file(
             part.replace(out)
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error.strerror or error}. Name another --out.") from None
-    return Scored(rows, bad, out, side if bad else None, time.perf_counter() - started)
+    return Scored(rows, left_out, bad, out, side if bad else None, time.perf_counter() - started)
 
 
 def _check_place(place: Path, source: Path) -> None:
@@ -148,13 +156,15 @@ def _needed(bundle: Bundle, names: list[str], where: str) -> list[str]:
     return needed
 
 
-def _in_order(bundle: Bundle, chunks: Iterable[Chunk], most: int) -> Generator[tuple[Chunk, Answer], None, None]:
+def _in_order(
+    bundle: Bundle, chunks: Iterable[Chunk], most: int, permits: Permits | None
+) -> Generator[tuple[Chunk, Answer], None, None]:
     """Chunks with their answers in the order of reading; few are held at once."""
     waiting: deque[tuple[Chunk, Future]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
         try:
             for chunk in chunks:
-                waiting.append((chunk, pool.submit(_answer, bundle, chunk, most)))
+                waiting.append((chunk, pool.submit(_answer, bundle, chunk, most, permits)))
                 if len(waiting) > THREADS:
                     done, answer = waiting.popleft()
                     yield done, answer.result()
@@ -164,7 +174,7 @@ def _in_order(bundle: Bundle, chunks: Iterable[Chunk], most: int) -> Generator[t
             pool.shutdown(cancel_futures=True)
 
 
-def _answer(bundle: Bundle, chunk: Chunk, most: int) -> Answer:
+def _answer(bundle: Bundle, chunk: Chunk, most: int, permits: Permits | None) -> Answer:
     n = len(chunk.frame)
     found = bundle.score(chunk.frame.reindex(range(-(-n // LANES) * LANES)), reasons=most)
     problems = found.problems | chunk.problems
@@ -173,8 +183,10 @@ def _answer(bundle: Bundle, chunk: Chunk, most: int) -> Answer:
         score[row] = decision[row] = None
     told: list[tuple[str, ...]] = [() if row in problems else each for row, each in enumerate(found.reasons[:n])]
     reasons = [[each[place] if place < len(each) else None for each in told] for place in range(most)]
-    bad = [(chunk.lines[row], problems[row], legible(chunk.raw(row))) for row in sorted(problems)]
-    return [score, decision, *reasons], bad
+    kept = np.ones(n, bool) if permits is None else permits(chunk.ids.to_pandas())
+    bad = [(chunk.lines[row], problems[row], legible(chunk.raw(row))) for row in sorted(problems) if kept[row]]
+    columns = [list(itertools.compress(column, kept)) for column in (score, decision, *reasons)]
+    return chunk.ids.filter(pa.array(kept)), columns, bad
 
 
 def _parquet_chunks(path: Path, bundle: Bundle) -> Generator[Chunk, None, None]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from cxlab.data.split import make_split
-from cxlab.data.table import read_table
 from cxlab.digest import canonical, sha256, sha256_of
 from cxlab.errors import DataError, ParamsError, StoreError, listed, nearest
+from cxlab.features.table import load_table
 from cxlab.models.subject import Subject
 from cxlab.models.task import Model
 from cxlab.models.training import Training
@@ -133,11 +133,16 @@ def open_version(name: str, version: str) -> Subject:
         trained_on = client.get_run(found.run_id).data.tags["cxlab.data.sha256"]
     what = f"{name} version {found.version}"
     try:
-        table = read_table(params.data)
+        table = load_table(params)
     except DataError as error:
         raise DataError(f"The data that {what} learnt from are gone: {error}") from None
     if table.source.sha256 != trained_on:
-        raise StoreError(f"The data that {what} learnt from have changed: {params.data.path} has another SHA-256 now.")
+        why = (
+            "has another SHA-256 now"
+            if params.events is None
+            else "gives other rows now: events, consents or their age"
+        )
+        raise StoreError(f"The data that {what} learnt from have changed: {params.data.path} {why}.")
     split = make_split(table, table.outcome(), params.split)
     return Subject(what, params, table, split, model, scores["score"].to_numpy())
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cxlab.data.world import simulate
 from cxlab.digest import sha256_of
 
 SAMPLES = Path(__file__).parents[2] / "data_samples"
-FILES = sorted(path for path in SAMPLES.iterdir() if path.suffix != ".md")
+FILES = sorted(path for path in SAMPLES.iterdir() if path.is_file() and path.suffix != ".md")
+COMPANY = sorted(path for path in (SAMPLES / "service_company").rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -22,6 +24,27 @@ def test_every_sample_has_a_card_with_its_bytes_and_columns(path: Path) -> None:
     assert f"{len(frame):,} x {frame.shape[1]}" in card
     assert all(f"`{name}`" in card for name in frame)
     assert f"`{path.name}`" in (SAMPLES / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", COMPANY, ids=lambda path: path.name)
+def test_the_company_s_card_has_every_file_with_its_bytes_and_columns(path: Path) -> None:
+    card = (SAMPLES / "service_company.md").read_text(encoding="utf-8")
+    name = path.relative_to(SAMPLES / "service_company").as_posix()
+    assert f"| `{name}` | `{sha256_of(path)}` |" in card
+    if path.suffix == ".parquet":
+        frame = pd.read_parquet(path)
+        assert f"| `{name}` | {len(frame):,} x {frame.shape[1]} |" in card
+        assert f"- `{name}`: {', '.join(f'`{column}`' for column in frame)}" in card
+
+
+def test_the_company_is_simulated_again_row_by_row(tmp_path: Path) -> None:
+    made = simulate(tmp_path / "again", customers=2000, seed=1, plant=["broken_identities"])
+    for path in COMPANY:
+        again = made.folder / path.relative_to(SAMPLES / "service_company")
+        if path.suffix == ".parquet":
+            pd.testing.assert_frame_equal(pd.read_parquet(path), pd.read_parquet(again))
+        else:
+            assert path.read_text(encoding="utf-8") == again.read_text(encoding="utf-8")
 
 
 def test_what_the_card_says_of_telecom_churn() -> None:

@@ -109,3 +109,55 @@ def test_a_class_too_small_is_refused() -> None:
     y[:11] = 1
     with pytest.raises(DataError, match="smaller class has 8 of 75 rows in the training part, must be at least 10"):
         make_split(data, y, SplitParams())
+
+
+DAY = pd.Timedelta(days=1)
+
+
+def panel(cutoffs: list[int], customers: int, outcome_days: float) -> tuple[Table, np.ndarray]:
+    """Each customer once at each cutoff; every third row is positive."""
+    start = pd.Timestamp("2025-01-01", tz="UTC")
+    when = np.repeat([(start + day * DAY).isoformat() for day in cutoffs], customers)
+    frame = pd.DataFrame({"who": np.tile(np.arange(customers), len(cutoffs)), "when": when, "x": 1.0})
+    roles = DataParams(path="x.csv", id="who", target="y", time="when", outcome_days=outcome_days)
+    y = (np.arange(len(frame)) % 3 == 0).astype(np.int8)
+    return Table(frame, roles, Source("x.csv", "", len(frame))), y
+
+
+@given(
+    st.lists(st.integers(0, 400), min_size=3, max_size=8, unique=True).map(sorted),
+    st.integers(0, 120),
+    st.floats(0.1, 0.5),
+)
+def test_nobody_learns_from_an_outcome_that_was_not_known_yet(days: list[int], horizon: int, share: float) -> None:
+    data, y = panel(days, 60, horizon)
+    when = pd.to_datetime(data.frame["when"])
+    try:
+        split = make_split(data, y, SplitParams(method="time", test=share))
+    except DataError as error:
+        assert any(text in str(error) for text in ("was known when the test part begins", "can be validated"))
+        return
+    assert len(split.train) + len(split.test) + split.purged == len(y)
+    assert (when.iloc[split.train] + horizon * DAY).max() <= when.iloc[split.test].min()
+    left = np.setdiff1d(np.arange(len(y)), [*split.train, *split.test])
+    assert (when.iloc[left] + horizon * DAY > when.iloc[split.test].min()).all()
+    for rows, valid in split.folds if split.forward else ():
+        learnt, tested = when.iloc[split.train[rows]], when.iloc[split.train[valid]]
+        assert (learnt + horizon * DAY).max() <= tested.min()
+        assert learnt.max() < tested.min()
+    sizes = pd.Series(when.iloc[split.test]).nunique()
+    shares = [(len(days) - n) / len(days) for n in range(1, len(days))]
+    assert abs(sizes / len(days) - share) == pytest.approx(min(abs(item - share) for item in shares))
+
+
+def test_one_time_to_learn_from_is_validated_at_random() -> None:
+    data, y = panel([0, 200], 60, 180)
+    split = make_split(data, y, SplitParams(method="time", test=0.5))
+    assert (len(split.train), len(split.test), split.forward, len(split.folds)) == (60, 60, False, FOLDS)
+
+
+def test_an_outcome_takes_days_of_a_time_that_is_one() -> None:
+    data, y = panel([0, 100, 200], 60, 30)
+    rows = Table(data.frame, data.roles.model_copy(update={"time": "(row)"}), data.source)
+    with pytest.raises(ParamsError, match=r"outcome_days == 30 needs data.time to be a column of ISO 8601 times"):
+        make_split(rows, y, SplitParams(method="time"))

@@ -492,5 +492,5 @@ def test_a_result_says_what_was_done(bundle: Bundle, tmp_path: Path) -> None:
     shutil.copy(Path(__file__), tmp_path / "unrelated.csv")
     (tmp_path / "in.csv").write_bytes(WHOLE)
     found = score_file(bundle, tmp_path / "in.csv", tmp_path / "out.csv")
-    assert found == Scored(1, 0, tmp_path / "out.csv", None, found.seconds)
+    assert found == Scored(1, 0, 0, tmp_path / "out.csv", None, found.seconds)
     assert 0 < found.seconds < 60

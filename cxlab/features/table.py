@@ -1,0 +1,99 @@
+"""The rows that a params file speaks of: a table as it is, or events made into one row a customer and cutoff.
+
+table = load_table(params)
+table.frame                # with `events:`, customer_id, cutoff, attributes, features and the outcome
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from cxlab.data.admit import Admitted, admit
+from cxlab.data.table import Meaning, Source, Table, locate, read_table
+from cxlab.digest import sha256
+from cxlab.errors import DataError, ParamsError
+from cxlab.features.events import Computed, compute
+from cxlab.params import Params
+from cxlab.params.events import EventsParams
+from cxlab.params.features import Features
+
+
+def load_table(params: Params, *, admitted: Admitted | None = None) -> Table:
+    """Reads the data that the params name and gives the columns their roles.
+
+    Args:
+        params: With `events`, `data.path` holds events; rows whose outcome the events end too early to tell are left
+            out.
+        admitted: The events, where `admit_events` has read them already.
+    Raises:
+        DataError: A file cannot be read, or no row is left.
+        ParamsError: `events` lacks cutoffs or a label.
+    """
+    if params.events is None:
+        return read_table(params.data)
+    if params.events.outcome() is None:
+        raise ParamsError("events.label is missing; say which event is the outcome, and events.horizon_days.")
+    admitted = admit_events(params) if admitted is None else admitted
+    return _table(params, admitted, features_of(admitted, params.events))
+
+
+def admit_events(params: Params, *, at: datetime | None = None) -> Admitted:
+    """The events that `data.path` names, as far as they may be used: now, if no other moment is given.
+
+    Raises:
+        DataError: A file cannot be read, or nothing may be used.
+        ParamsError: The params have no `events`.
+    """
+    if params.events is None:
+        raise ParamsError(f"The params of {params.name} have no events section; they speak of a table.")
+    return admit(locate(params.data.path), params.events, timezone=params.data.timezone, at=at)
+
+
+def features_of(admitted: Admitted, params: EventsParams, cutoffs: Sequence[str] | None = None) -> Computed:
+    """Features of admitted events, at the params' cutoffs unless others are given.
+
+    Raises:
+        ParamsError: There is no cutoff.
+    """
+    times = params.cutoffs if cutoffs is None else cutoffs
+    if not times:
+        raise ParamsError("events.cutoffs == [], must hold at least one time such as 2025-01-01.")
+    found = compute(
+        admitted.events,
+        Features(features=tuple(params.features)),
+        list(times),
+        attributes=admitted.customers,
+        label=params.outcome(),
+        active_days=params.active_days,
+    )
+    found.manifest["events"] = admitted.facts()
+    return found
+
+
+def _table(params: Params, admitted: Admitted, found: Computed) -> Table:
+    """Rows by cutoff, and by the order in which customers first came in: no key of pseudonyms moves them."""
+    frame = found.frame()
+    name = str(params.data.target)
+    known = frame[name].notna()
+    first = admitted.events["customer_id"].drop_duplicates()
+    order = pd.Series(np.arange(len(first)), index=pd.Index(first))
+    frame = frame[known].assign(_order=lambda f: f["customer_id"].map(order))
+    frame = frame.sort_values(["cutoff", "_order"], ignore_index=True).drop(columns="_order")
+    if frame.empty:
+        raise DataError(
+            f"No row has an outcome: the events end at {found.manifest['data_end']}, before any horizon does. Give "
+            "earlier events.cutoffs or a shorter events.horizon_days."
+        )
+    frame = frame.assign(cutoff=frame["cutoff"].dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ").astype("object"))
+    frame[name] = frame[name].map({True: "yes", False: "no"}).astype("object")
+    notes = [admitted.told(), *admitted.read.notes]
+    if (~known).any():
+        notes.append(f"{int((~known).sum()):,} rows have no outcome yet: the events end too early.")
+    content = pd.util.hash_pandas_object(frame.drop(columns="customer_id"), index=False).to_numpy().tobytes()
+    meanings = {item["name"]: Meaning(item["description"], item["unit"]) for item in found.manifest["definitions"]}
+    source = Source(str(locate(params.data.path)), sha256(content), len(frame), tuple(notes))
+    return Table(frame, params.data, source, meanings=meanings)
