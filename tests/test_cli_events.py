@@ -94,3 +94,38 @@ def test_features_are_a_row_a_customer_and_cutoff(world: Path, cxlab: Call, tmp_
     assert json.loads(Path(facts["manifest"]).read_text())["definitions_sha256"] == facts["definitions_sha256"]
     status, _, error = cxlab("features", world / "events.parquet", *told[:2], "--cutoff", "soon", "--out", out)
     assert (status, "soon" in error) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ("events.label.event=acount_closed", "left: Event 'acount_closed' is not in the taxonomy. Did you mean"),
+        ("events.cutoffs=[]", "events.cutoffs == [], must hold at least one time"),
+        ("events.cutoffs=[2025-13-01]", "cutoff == '2025-13-01', must be a time"),
+        ("events.attributes.columns=[tarif]", "Did you mean 'tariff'?"),
+        ("events.attributes.path=nowhere.csv", "No file"),
+        ("events.consent.purpose=spying", "events.consent.purpose == 'spying'"),
+    ],
+)
+def test_a_mistake_in_the_events_section_is_told(
+    world: Path, cxlab: Call, tmp_path: Path, told: str, says: str
+) -> None:
+    params = Path(__file__).parent.parent / "params" / "churn.yaml"
+    words = ("features", world / "events.parquet", "--params", params, "--out", tmp_path / "f.parquet", "--set", told)
+    status, out, said = cxlab(*words)
+    assert (status, out) == (2, "")
+    assert says in said
+    assert not list(tmp_path.glob("f.*"))
+
+
+def test_features_by_the_params_of_a_model(world: Path, cxlab: Call, tmp_path: Path) -> None:
+    params = Path(__file__).parent.parent / "params" / "churn.yaml"
+    words = ("features", world / "events.parquet", "--params", params, "--out", tmp_path / "f.parquet", "--json")
+    status, out, _ = cxlab(*words, "--cutoff", "2025-01-01", "--set", "events.attributes=null")
+    told = json.loads(out)
+    frame = pd.read_parquet(tmp_path / "f.parquet")
+    assert (status, told["cutoffs"], len(frame)) == (0, ["2025-01-01T00:00:00+00:00"], told["rows"])
+    assert {"left", "visits_30d"} < set(frame.columns)
+    assert told["rows_in"] == told["used"] + sum(told["left_out"].values()) + sum(told["quarantined"].values())
+    manifest = json.loads((tmp_path / "f.manifest.json").read_text())
+    assert manifest["events"]["purpose"] == "analytics"

@@ -16,6 +16,7 @@ from cxlab.data.table import Table, read_table
 from cxlab.data.taxonomy import load_mapping
 from cxlab.errors import DataError
 from cxlab.features.events import compute, load_features
+from cxlab.features.table import load_table
 from cxlab.models.splits import compare_splits
 from cxlab.models.training import Training, train
 from cxlab.params import Params, load_params
@@ -33,7 +34,7 @@ def read(mirror: Path) -> Read:
     def reader(name: str, *overrides: str) -> tuple[Table, Params]:
         catalog.get(name)
         params = load_params(PARAMS / f"{name}.yaml", overrides)
-        return read_table(params.data), params
+        return load_table(params), params
 
     return reader
 
@@ -87,35 +88,51 @@ def test_iranian_churn_runs_as_published(read: Read) -> None:
     assert training.evaluation.values(training.selected)["roc_auc"].value > 0.95  # measured: 0.969
 
 
-def test_what_is_known_of_a_ticket_at_its_opening(mirror: Path) -> None:
-    """From the log of updates by mapping and declared features alone; nothing that is written back at the end."""
+@pytest.fixture(scope="module")
+def tickets(mirror: Path) -> pd.DataFrame:
+    """The log of updates by mapping: a row an event."""
     log = mirror / "incident_log" / "incident_event_log.csv.gz"
-    events = read_events(log, mapping=load_mapping(PARAMS / "events" / "incident_tickets.yaml")).accepted
-    opened = events.groupby("customer_id", observed=True)["occurred_at"].min().sort_values().head(300)
-    cutoffs = (opened + pd.Timedelta(minutes=1)).to_numpy()
+    return read_events(log, mapping=load_mapping(PARAMS / "events" / "incident_tickets.yaml")).accepted
+
+
+def opening(events: pd.DataFrame) -> pd.DataFrame:
+    """What is known a minute after a ticket's opening, and if its level is missed; of those opened before June 2016."""
+    opened = events.groupby("customer_id", observed=True)["occurred_at"].min().sort_values()
+    opened = opened[opened < pd.Timestamp("2016-06-01", tz="UTC")] + pd.Timedelta(minutes=1)
     declared = load_features(PARAMS / "features" / "incident_opening.yaml")
-    pairs = pd.DataFrame({"customer_id": opened.index.astype(str), "cutoff": cutoffs})
-    frame = compute(events, declared, pairs, label=declared.label).frame()
-    first = events.sort_values(["occurred_at", "event_id"]).drop_duplicates("customer_id").set_index("customer_id")
-    category = first["properties"].map(json.loads).map(lambda found: found.get("category"))
-    assert frame["category"].fillna("").tolist() == category[frame["customer_id"]].fillna("").tolist()
-    assert 0.1 < frame["missed"].astype("float").mean() < 0.9
+    pairs = pd.DataFrame({"customer_id": opened.index.astype(str), "cutoff": opened.to_numpy()})
+    return compute(events, declared, pairs, label=declared.label).frame()
 
 
-def test_who_buys_no_more_is_told_from_purchases(mirror: Path, tmp_path: Path) -> None:
-    """Cutoffs half a year apart, so that no training label reaches into the test."""
-    events = read_events(mirror / "cdnow" / "CDNOW_master.txt", mapping=load_mapping(PARAMS / "events" / "cdnow.yaml"))
-    declared = load_features(PARAMS / "features" / "cdnow.yaml")
-    cutoffs = ["1997-04-01", "1997-07-01", "1998-01-01"]
-    found = compute(events.accepted, declared, cutoffs, label=declared.label)
-    assert found.manifest["labels"]["censored"] == 0
-    found.write(tmp_path / "customers.parquet")
-    (tmp_path / "cdnow.yaml").write_text(
-        "name: cdnow\n"
-        "data: {path: customers.parquet, target: lost, positive: 'true', time: cutoff, drop: [customer_id]}\n"
-        "split: {method: time, test: 0.33}\nsearch: {candidates: [prior, logistic], trials: 2}\n"
+def test_what_is_known_of_a_ticket_at_its_opening(tickets: pd.DataFrame, tmp_path: Path) -> None:
+    """By mapping and declared features alone, nothing that is written back at the end: a missed level is foretold."""
+    frame = opening(tickets)
+    seen = tickets.merge(frame[["customer_id", "cutoff"]], on="customer_id").query("occurred_at < cutoff")
+    seen = seen.assign(category=seen["properties"].map(lambda text: json.loads(text).get("category")))
+    known = seen.dropna(subset="category").sort_values(["occurred_at", "event_id"]).groupby("customer_id")["category"]
+    expected = known.last().reindex(frame["customer_id"], fill_value="")
+    assert frame["category"].fillna("").tolist() == expected.tolist()
+    assert not {"resolved_at", "closed_at", "closed_code", "resolved_by"} & set(frame.columns)
+    frame.assign(missed=frame["missed"].map({True: "yes", False: "no"})).to_parquet(tmp_path / "tickets.parquet")
+    (tmp_path / "tickets.yaml").write_text(
+        "name: tickets\n"
+        "data: {path: tickets.parquet, id: customer_id, target: missed, time: cutoff}\n"
+        "split: {method: time, test: 0.3333}\nsearch: {candidates: [prior, lightgbm], trials: 2}\n"
     )
-    params = load_params(tmp_path / "cdnow.yaml")
+    params = load_params(tmp_path / "tickets.yaml")
     training = train(read_table(params.data), params, storage=None)
-    assert training.table.frame.iloc[training.split.test]["cutoff"].nunique() == 1
-    assert training.evaluation.values("logistic")["roc_auc"].value > 0.75
+    auc = training.evaluation.values("lightgbm")["roc_auc"]
+    print(f"{len(frame):,} tickets, {len(training.outcome_test):,} tested: {auc}")
+    assert auc.value > 0.78  # on seven columns, by hand: 0.771
+
+
+def test_who_buys_no_more_is_told_from_purchases(read: Read) -> None:
+    """Learnt from what was known half a year before the test begins, so that no label reaches into it."""
+    table, params = read("cdnow", "search.trials=2", "search.candidates=[prior, logistic]")
+    assert table.source.notes[0].startswith(
+        "69,659 rows in = 69,659 used + 0 left out + 0 quarantined; 23,570 customers"
+    )
+    training = train(table, params, storage=None)
+    assert training.split.purged == 0
+    assert len(training.split.test) == 23_570
+    assert training.evaluation.values("logistic")["roc_auc"].value == pytest.approx(0.799, abs=0.01)  # measured: 0.799

@@ -14,12 +14,13 @@ import pandas as pd
 
 from cxlab.data.admit import Admitted, admit
 from cxlab.data.table import Meaning, Source, Table, locate, read_table
+from cxlab.data.taxonomy import Taxonomy
 from cxlab.digest import sha256
-from cxlab.errors import DataError, ParamsError
+from cxlab.errors import DataError, ParamsError, unknown
 from cxlab.features.events import Computed, compute
 from cxlab.params import Params
 from cxlab.params.events import EventsParams
-from cxlab.params.features import Features
+from cxlab.params.features import Feature, Features, Outcome
 
 
 def load_table(params: Params, *, admitted: Admitted | None = None) -> Table:
@@ -62,16 +63,28 @@ def features_of(admitted: Admitted, params: EventsParams, cutoffs: Sequence[str]
     times = params.cutoffs if cutoffs is None else cutoffs
     if not times:
         raise ParamsError("events.cutoffs == [], must hold at least one time such as 2025-01-01.")
+    label = params.outcome()
+    named: list[Feature | Outcome] = [*params.features, *([label] if label else [])]
+    for which in named:
+        _refuse_unknown(which, admitted.read.taxonomy)
     found = compute(
         admitted.events,
         Features(features=tuple(params.features)),
         list(times),
         attributes=admitted.customers,
-        label=params.outcome(),
+        label=label,
         active_days=params.active_days,
     )
     found.manifest["events"] = admitted.facts()
     return found
+
+
+def _refuse_unknown(which: Feature | Outcome, taxonomy: Taxonomy) -> None:
+    """A mistyped name would count nothing, and nobody would see it."""
+    for what, given, known in (("Event", which.event, taxonomy.events), ("Channel", which.channel, taxonomy.channels)):
+        for value in given:
+            if value not in known:
+                raise ParamsError(f"{which.name}: {unknown(what, value, known, 'in the taxonomy')}")
 
 
 def _table(params: Params, admitted: Admitted, found: Computed) -> Table:
