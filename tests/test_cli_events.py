@@ -101,7 +101,8 @@ def test_features_are_a_row_a_customer_and_cutoff(world: Path, cxlab: Call, tmp_
     [
         ("events.label.event=acount_closed", "left: Event 'acount_closed' is not in the taxonomy. Did you mean"),
         ("events.cutoffs=[]", "events.cutoffs == [], must hold at least one time"),
-        ("events.cutoffs=[2025-13-01]", "cutoff == '2025-13-01', must be a time"),
+        ("events.cutoffs=[2025-13-01]", "'[2025-13-01]' is not a YAML value"),
+        ("events.cutoffs=[soon]", "cutoff == 'soon', must be a time"),
         ("events.attributes.columns=[tarif]", "Did you mean 'tariff'?"),
         ("events.attributes.path=nowhere.csv", "No file"),
         ("events.consent.purpose=spying", "events.consent.purpose == 'spying'"),

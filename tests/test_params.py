@@ -188,3 +188,9 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 def test_params_are_frozen(file: Any) -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_params(file()).name = "b"  # type: ignore[misc]
+
+
+def test_a_day_that_does_not_exist_is_no_yaml(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("name: a\ndata: {path: x.csv}\nevents: {cutoffs: [2025-02-30]}\n")
+    with pytest.raises(ParamsError, match=r"p.yaml is not YAML: day is out of range for month"):
+        load_params(tmp_path / "p.yaml")

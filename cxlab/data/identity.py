@@ -513,7 +513,7 @@ def read_decisions(path: str | Path) -> tuple[Link, ...]:
     path = Path(path)
     try:
         held = yaml.safe_load(path.read_text(encoding="utf-8")) or []
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ParamsError(f"{path} cannot be read as decisions on identities: {error}.") from None
     for item in held if isinstance(held, list) else [held]:
         link = item.get("undo") if isinstance(item, dict) else None

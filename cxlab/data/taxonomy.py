@@ -155,7 +155,7 @@ def _from_yaml(path: Path, kind: type[_T]) -> _T:
     except Invalid as error:
         said = [_explained(item) for item in error.errors()]
         raise ParamsError(f"{path.name}: " + "\n".join(dict.fromkeys(said))) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ParamsError(f"{path} cannot be read as YAML: {error}.") from None
 
 

@@ -53,7 +53,7 @@ def phrases(path: str | Path | None = None) -> dict[str, Phrase]:
         return {}
     try:
         tree = yaml.safe_load(source.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ParamsError(f"{source} cannot be read as a phrase table: {error}.") from None
     if not isinstance(tree, dict):
         raise ParamsError(f"{source.name} holds no columns; write a column's name, and phrase: under it.")

@@ -227,7 +227,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ParamsError(f"{path} cannot be read as a params file: {error}.") from None
     try:
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise ParamsError(f"{path.name} is not YAML: {error}") from None
     if not isinstance(tree, dict):
         raise ParamsError(f"{path.name} holds no keys; it needs at least name and data.path.")
@@ -271,7 +271,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
         raise ParamsError(f"--set {override!r} has no value; write --set search.budget_s=10.")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (ValueError, yaml.YAMLError):
         raise ParamsError(f"--set {override!r}: {text!r} is not a YAML value.") from None
     if dotted in PATHS and isinstance(value, str):
         value = resolve_path(value, Path.cwd())

@@ -252,7 +252,7 @@ def load_features(path: str | Path) -> Features:
     except FileNotFoundError:
         siblings = [item.name for item in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise ParamsError(f"No features file {path}.{nearest(path.name, siblings)}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ParamsError(f"{path.name} cannot be read as a features file: {error}.") from None
     if not isinstance(tree, dict):
         raise ParamsError(f"{path.name} holds no keys; it needs a list of features.")

@@ -354,7 +354,7 @@ def load_gates(path: str | Path | None = None) -> tuple[Gate, ...]:
     source = home() / "params" / "gates.yaml" if path is None else Path(path)
     try:
         tree = yaml.safe_load(source.read_text(encoding="utf-8")) if path or source.exists() else {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ParamsError(f"{source} cannot be read as gates: {error}.") from None
     if not isinstance(tree or {}, dict):
         raise ParamsError(f"{source.name} holds no gates; write a gate's code, and its limits under it.")
