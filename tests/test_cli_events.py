@@ -77,7 +77,17 @@ def test_the_checks_of_events_are_a_page_too(world: Path, cxlab: Call, tmp_path:
     assert "quarantined." in page
     assert 'src="http' not in page and 'href="http' not in page
     status, _, said = cxlab("data", "check", "x.csv", "--page", tmp_path / "other.html")
-    assert (status, "--page shows events" in said) == (2, True)
+    assert (status, "--page is about events" in said) == (2, True)
+
+
+def test_freshness_is_relative_to_a_moment(world: Path, cxlab: Call) -> None:
+    def fresh(*words: str) -> str:
+        told = json.loads(cxlab("data", "check", world / "events.parquet", "--events", "--json", *words)[1])
+        return next(row["status"] for row in told["checks"] if row["code"] == "freshness")
+
+    assert fresh() == "cannot_tell"
+    assert fresh("--now", "2025-06-30") == "pass"
+    assert fresh("--now", "2026-06-30") == "fail"
 
 
 def test_features_are_a_row_a_customer_and_cutoff(world: Path, cxlab: Call, tmp_path: Path) -> None:

@@ -59,6 +59,9 @@ def data_check(
     ] = None,
     events: Annotated[bool, typer.Option("--events", help="The file holds events in the contract's columns.")] = False,
     page: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the checks of events as a page.")] = None,
+    now: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Against which events are fresh, late or in the future.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a table by the roles that a params file gives its columns, or events by their contract.
@@ -73,9 +76,10 @@ def data_check(
     told = [*(overrides or []), f"data.path={file.absolute()}"]
     loaded = None if params is None else load_params(params, told)
     if events or mapping is not None or (loaded is not None and loaded.events is not None):
-        _check_events(file, loaded, mapping, page, as_json)
-    if page is not None:
-        raise ParamsError("--page shows events; give --events or --mapping FILE with it.")
+        _check_events(file, loaded, mapping, now, page, as_json)
+    if page is not None or now is not None:
+        option = "--page" if page is not None else "--now"
+        raise ParamsError(f"{option} is about events; give --events or --mapping FILE with it.")
     quality = check(read_table(DataParams(path=str(file)) if loaded is None else loaded.data))
     rows = records(quality.frame())
     if as_json:
@@ -87,7 +91,7 @@ def data_check(
 
 
 def _check_events(
-    file: Path, params: Params | None, mapping: Path | None, page: Path | None, as_json: bool
+    file: Path, params: Params | None, mapping: Path | None, now: str | None, page: Path | None, as_json: bool
 ) -> NoReturn:
     from cxlab.data.event_quality import check_events, parts
     from cxlab.data.events import read_events
@@ -100,6 +104,7 @@ def _check_events(
         mapping=None if where is None else load_mapping(where),
         taxonomy=load_taxonomy(section.taxonomy if section else None),
         timezone=params.data.timezone if params else "UTC",
+        now=now,
     )
     quality = check_events(found, thresholds=section.quality if section else None)
     rows, aside = records(quality.frame()), found.quarantine["reason"].value_counts().to_dict()

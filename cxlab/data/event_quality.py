@@ -230,7 +230,11 @@ def _late(stream: _Stream) -> Answer:
 def _future(stream: _Stream) -> Answer:
     now = stream.events.now
     if now is None:
-        return "cannot_tell", 0, "What is in the future is relative to now: read_events(..., now=...)."
+        return (
+            "cannot_tell",
+            0,
+            "What is in the future is relative to a moment: --now TIME, or read_events(..., now=TIME).",
+        )
     late = int((stream.frame[["occurred_at", "received_at"]].max(axis=1) > now).sum())
     if not late:
         return "pass", 0, f"No event is later than {now:%Y-%m-%d %H:%M} UTC."
@@ -407,7 +411,11 @@ def _volume(stream: _Stream) -> Answer:
 def _freshness(stream: _Stream) -> Answer:
     now, limit = stream.events.now, stream.limit.fresh_h
     if stream.frame.empty or now is None:
-        return "cannot_tell", 0, "How fresh the last event is is relative to now: read_events(..., now=...)."
+        return (
+            "cannot_tell",
+            0,
+            "How fresh the last event is is relative to a moment: --now TIME, or read_events(..., now=TIME).",
+        )
     last = stream.frame["received_at"].max()
     age = (now - last).total_seconds() / 3600
     said = f"The last event was received {last:%Y-%m-%d %H:%M} UTC, {age:,.1f} h before now; at most {limit:g} h."
