@@ -28,6 +28,7 @@ from cxlab.params import CATALOG, ROW_ORDER, DataParams
 
 TRUE_WORDS = frozenset({"true", "1", "yes", "y", "t"})
 FALSE_WORDS = frozenset({"false", "0", "no", "n", "f"})
+RARE = 0.01  # share of rows below which the commonest value is not worth a word
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Table:
                     "low": column.low,
                     "median": raw.median() if number else None,
                     "high": column.high,
-                    "commonest": f"{common.index[0]} ({common.iloc[0] / len(raw):.0%})" if len(common) else "",
+                    "commonest": _commonest(common, len(raw), number=number),
                     **({"meaning": self.meaning(column.name)} if self.meanings else {}),
                 }
             )
@@ -164,6 +165,14 @@ class Table:
     def ids(self) -> pd.Series:
         """The customer of each row; the row number where no id is declared."""
         return self.frame[self.roles.id] if self.roles.id else pd.Series(np.arange(len(self.frame)), name="row")
+
+
+def _commonest(counts: pd.Series, n: int, *, number: bool) -> str:
+    """A value with its share; empty where no value is common."""
+    if counts.empty or counts.iloc[0] / n < RARE:
+        return ""
+    value = f"{float(counts.index[0]):g}" if number else counts.index[0]
+    return f"{value} ({counts.iloc[0] / n:.0%})"
 
 
 def binary(column: pd.Series, positive: str) -> np.ndarray:

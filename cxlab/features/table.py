@@ -101,7 +101,9 @@ def _table(params: Params, admitted: Admitted, found: Computed) -> Table:
             f"No row has an outcome: the events end at {found.manifest['data_end']}, before any horizon does. Give "
             "earlier events.cutoffs or a shorter events.horizon_days."
         )
-    frame = frame.assign(cutoff=frame["cutoff"].dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ").astype("object"))
+    days = (frame["cutoff"] == frame["cutoff"].dt.normalize()).all()
+    shown = frame["cutoff"].dt.strftime("%Y-%m-%d" if days else "%Y-%m-%dT%H:%M:%S.%fZ")
+    frame = frame.assign(cutoff=shown.astype("object"))
     frame[name] = frame[name].map({True: "yes", False: "no"}).astype("object")
     notes = [admitted.told(), *admitted.read.notes]
     if (~known).any():
