@@ -87,6 +87,14 @@ def axes(title: str, *, width: float = 7.0, height: float = 3.6) -> Axes:
     return ax
 
 
+def sentence(title: str, text: str) -> Axes:
+    """A sentence where there is nothing to draw."""
+    ax = axes(title, height=1.5)
+    ax.text(0.5, 0.5, text, ha="center", va="center", wrap=True, transform=ax.transAxes)
+    ax.set_axis_off()
+    return ax
+
+
 def row_height(rows: Sized) -> float:
     """Inches for a drawing with one label a row."""
     return 1.3 + 0.42 * len(rows)

@@ -12,7 +12,7 @@ from scipy import stats
 
 from cxlab.data.schema import Column, Schema
 from cxlab.data.split import times
-from cxlab.display import PALETTE, Result, axes, axes_grid
+from cxlab.display import PALETTE, Result, axes_grid, sentence
 from cxlab.errors import DataError
 from cxlab.evidence.shift import MIN_WEIGHT, weights_of
 from cxlab.metrics.bootstrap import wilson
@@ -63,10 +63,7 @@ class OverTime(Result):
     def plot(self) -> Axes:
         """A small drawing a measure."""
         if not self.applies:
-            ax = axes(self.title, height=1.5)
-            ax.text(0.5, 0.5, self.note, ha="center", va="center", wrap=True, transform=ax.transAxes)
-            ax.set_axis_off()
-            return ax
+            return sentence(self.title, self.note)
         parts = list(self.rows.groupby("measure", sort=False))
         grid = axes_grid([str(name) for name, _ in parts])
         for ax, (_, part) in zip(grid, parts, strict=True):

@@ -22,7 +22,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from cxlab.data.schema import Column
-from cxlab.display import PALETTE, Result, axes, interval_plot
+from cxlab.display import PALETTE, Result, axes, interval_plot, sentence
 from cxlab.errors import DataError, ParamsError, unknown
 from cxlab.evidence.explain import contributions
 from cxlab.evidence.wording import Distribution, Phrase, alike, written
@@ -211,11 +211,9 @@ class WhatIf(Result):
         """From the score as it is to the score after each change."""
         top = self.rows.head(6)
         labels = [textwrap.fill(text, 50) for text in top["change"]]
-        ax = axes(self.title, height=1.6 + 0.6 * len(top))
         if top.empty:
-            ax.text(0.5, 0.5, self.note, ha="center", va="center", wrap=True, transform=ax.transAxes)
-            ax.set_axis_off()
-            return ax
+            return sentence(self.title, self.note)
+        ax = axes(self.title, height=1.6 + 0.6 * len(top))
         ends = top[["before", "after"]].min(axis=1), top[["before", "after"]].max(axis=1)
         interval_plot(ax, labels, top["after"], *ends, reference=self.threshold)
         ax.set_xlabel("score: now, and after the change (dot)")

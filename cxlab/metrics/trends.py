@@ -13,7 +13,7 @@ from scipy import stats
 from cxlab.data.schema import MISSING, Column
 from cxlab.data.split import times
 from cxlab.data.table import Table
-from cxlab.display import PALETTE, Result, axes, axes_grid
+from cxlab.display import PALETTE, Result, axes_grid, sentence
 from cxlab.errors import listed, missing_column
 from cxlab.metrics.bootstrap import wilson
 from cxlab.params import ROW_ORDER
@@ -66,10 +66,7 @@ class Trends(Result):
     def plot(self) -> Axes:
         """The outcome's rate, from 0, and the features that moved most, each over half a standard deviation or more."""
         if not self.applies:
-            ax = axes(self.title, height=1.5)
-            ax.text(0.5, 0.5, self.note, ha="center", va="center", wrap=True, transform=ax.transAxes)
-            ax.set_axis_off()
-            return ax
+            return sentence(self.title, self.note)
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
         outcome = str(self.rows["column"].iloc[0])

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cxlab.data.split import make_split
-from cxlab.display import Result, axes, interval_plot
+from cxlab.display import Result, axes, interval_plot, sentence
 from cxlab.metrics.intervals import evaluate
 from cxlab.models.training import BLEND, Training, task_of
 
@@ -52,11 +52,9 @@ class SplitGap(Result):
         return self.rows
 
     def plot(self) -> Axes:
-        ax = axes("ROC AUC of the same model under two splits, 95 % interval", height=2.2)
         if not self.applies:
-            ax.text(0.5, 0.5, self.note, ha="center", va="center", wrap=True, transform=ax.transAxes)
-            ax.set_axis_off()
-            return ax
+            return sentence(self.title, self.note)
+        ax = axes("ROC AUC of the same model under two splits, 95 % interval", height=2.2)
         return interval_plot(ax, self.rows["split"].tolist(), self.rows["value"], self.rows["low"], self.rows["high"])
 
 
