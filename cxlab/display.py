@@ -95,6 +95,15 @@ def sentence(title: str, text: str) -> Axes:
     return ax
 
 
+def date_axis(ax: Axes, *, most: int = 6) -> None:
+    """Few and short dates along x."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(minticks=2, maxticks=most)  # type: ignore[no-untyped-call]
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+
+
 def row_height(rows: Sized) -> float:
     """Inches for a drawing with one label a row."""
     return 1.3 + 0.42 * len(rows)

@@ -22,7 +22,7 @@ import pandas as pd
 from cxlab.data.events import Events
 from cxlab.data.quality import Quality, Status, asked
 from cxlab.data.taxonomy import KEYS
-from cxlab.display import PALETTE, axes, records
+from cxlab.display import GREY, PALETTE, axes_grid, date_axis, records, sentence
 from cxlab.errors import listed
 from cxlab.params.events import EventThresholds
 
@@ -54,18 +54,19 @@ class EventQuality(Quality):
     note: ClassVar[str] = "What cannot be told needs a person's look."
 
     def plot(self) -> Axes:
-        """Events per day by channel."""
-        ax = axes("Events per day", width=9)
-        for place, name in enumerate(self.daily.columns):
-            line = ("-", "--", ":")[place // len(PALETTE) % 3]
-            ax.plot(
-                self.daily.index, self.daily[name], line, color=PALETTE[place % len(PALETTE)], label=str(name), lw=1
-            )
-        ax.set_yscale("symlog", linthresh=10)
-        ax.set_ylabel("events a day")
-        if len(self.daily.columns):
-            ax.legend(frameon=False, fontsize=8, ncols=4)
-        return ax
+        """Events per day by channel: dots are days, triangles those far above them, the line is a week's median."""
+        if self.daily.empty:
+            return sentence("Events per day", "There is no event.")
+        grid = axes_grid([f"{name}, events per day" for name in self.daily.columns])
+        for ax, name in zip(grid, self.daily.columns, strict=True):
+            days = self.daily[name]
+            top = min(days.max(), 3 * days.quantile(0.99)) or 1
+            ax.plot(days.index, days.where(days <= top), ".", color=GREY, markersize=2)
+            ax.plot(days.index[days > top], [top] * int((days > top).sum()), "^", color=PALETTE[1], markersize=4)
+            ax.plot(days.index, days.rolling(WEEK, center=True, min_periods=1).median(), color=PALETTE[0], lw=1)
+            ax.set_ylim(0, 1.05 * top)
+            date_axis(ax)
+        return grid[0]
 
 
 def check_events(events: Events, *, thresholds: EventThresholds | None = None) -> EventQuality:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
-from cxlab.display import GREY, PALETTE, Result, axes
+from cxlab.display import GREY, PALETTE, Result, axes, date_axis
 from cxlab.errors import DataError, missing_column, unknown
 
 if TYPE_CHECKING:
@@ -52,8 +52,6 @@ class Timeline(Result):
 
     def plot(self) -> Axes:
         """A dot an event, by channel; rare kinds in colour, and named where there is room: once, then again."""
-        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
         channels = list(dict.fromkeys(self.rows["channel"]))
         name = self.customer if len(self.customer) <= WORDS else f"{self.customer[: WORDS - 3]}..."
         ax = axes(f"{len(self.rows):,} events of {name}", width=WIDTH, height=1.2 + 0.55 * len(channels))
@@ -71,9 +69,7 @@ class Timeline(Result):
             ax.text(at[row], place[row] - level, text, fontsize=7, va="center", ha=align, color=PALETTE[0])
         ax.set_yticks(range(len(channels)), channels)
         ax.set_ylim(len(channels) - 0.5, -0.7)
-        locator = AutoDateLocator(maxticks=8)  # type: ignore[no-untyped-call]
-        ax.xaxis.set_major_locator(locator)
-        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+        date_axis(ax, most=8)
         ax.set_xlabel("UTC; grey: frequent kinds of events")
         return ax
 

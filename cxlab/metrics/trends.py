@@ -13,7 +13,7 @@ from scipy import stats
 from cxlab.data.schema import MISSING, Column
 from cxlab.data.split import times
 from cxlab.data.table import Table
-from cxlab.display import PALETTE, Result, axes_grid, sentence
+from cxlab.display import PALETTE, Result, axes_grid, date_axis, sentence
 from cxlab.errors import listed, missing_column
 from cxlab.metrics.bootstrap import wilson
 from cxlab.params import ROW_ORDER
@@ -67,8 +67,6 @@ class Trends(Result):
         """The outcome's rate, from 0, and the features that moved most, each over half a standard deviation or more."""
         if not self.applies:
             return sentence(self.title, self.note)
-        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
         outcome = str(self.rows["column"].iloc[0])
         parts = dict(list(self.rows.groupby("column", sort=False)))
         shown = [outcome, *list(self.moves)[: self.most]]
@@ -85,9 +83,7 @@ class Trends(Result):
             else:
                 _widen(ax, part["value"], self.moves[name])
             if dated:
-                locator = AutoDateLocator(minticks=2, maxticks=5)  # type: ignore[no-untyped-call]
-                ax.xaxis.set_major_locator(locator)
-                ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+                date_axis(ax, most=5)
         return grid[0]
 
 
