@@ -31,15 +31,14 @@ class Rows(NamedTuple):
     keys: np.ndarray | None
 
     @classmethod
-    def every(cls, customers: int, cutoffs: Sequence[int]) -> Rows:
-        """Every customer at every cutoff."""
-        times = np.array(cutoffs, np.int64)
-        return cls(np.repeat(np.arange(customers), len(times)), np.tile(times, customers), times, None)
-
-    @classmethod
-    def some(cls, code: np.ndarray, at: np.ndarray) -> Rows:
-        """Given pairs, in the order of both."""
-        times, place = np.unique(at, return_inverse=True)
+    def of(cls, whom: pa.Table, cutoffs: Sequence[int]) -> Rows:
+        """Of some lines of `When.whom`, in their order; without `at`, each at every cutoff."""
+        code = whom["code"].to_numpy().astype(np.int64)
+        code = code - code[:1]
+        if "at" not in whom.column_names:
+            times = np.array(cutoffs, np.int64)
+            return cls(np.repeat(code, len(times)), np.tile(times, len(code)), times, None)
+        times, place = np.unique(at := whom["at"].to_numpy(), return_inverse=True)
         return cls(code, at, times, code * (len(times) + 1) + place)
 
     def after(self, code: np.ndarray, time: np.ndarray | None) -> np.ndarray:
@@ -48,27 +47,6 @@ class Rows(NamedTuple):
         if self.keys is None:
             return code * len(self.times) + place
         return np.searchsorted(self.keys, code * (len(self.times) + 1) + place)
-
-
-class Customers(NamedTuple):
-    """Those who get rows, in the order of their names.
-
-    Attributes:
-        ids: Their names.
-        first: When the first event of each was seen; rows begin after it, unless pairs are given.
-        events: How many events each has.
-        rows: How many rows each has, with those before its first event.
-    """
-
-    ids: pa.Array
-    first: np.ndarray
-    events: np.ndarray
-    rows: np.ndarray
-
-    def pieces(self, *, events: float, rows: float) -> np.ndarray:
-        """The number of each one's range, ascending from 0; a range has about so many events or rows."""
-        filled = self.events / events + self.rows / rows
-        return np.unique((filled.cumsum() - filled).astype(np.int64), return_inverse=True)[1]
 
 
 class When(NamedTuple):
@@ -103,25 +81,33 @@ class When(NamedTuple):
             raise DataError(f"Pair ({customer}, {iso(cutoff)}) is given twice. Give each pair once.")
         return cls(tuple(sorted(pairs["at"].unique().tolist())), pairs.sort_values(["customer_id", "at"]))
 
-    def customers(self, everyone: pa.Table) -> Customers:
-        """Who gets rows, of all who have events (as `reading.people` gives them), or whom pairs name."""
+    def customers(self, everyone: pa.Table, *, events: float, rows: float) -> pa.Table:
+        """Who gets rows, of all who have events (as `reading.people` gives them), or whom pairs name; by name.
+
+        Returns:
+            customer_id; code, its number; first, after which its rows begin (when its first event was seen; with pairs
+            long ago); cutoffs, how many it has; piece, the number of its range, ascending from 0: a range has about so
+            many events or rows.
+        """
         if self.pairs is None:
             some = everyone.filter(pc.field("first") < self.cutoffs[-1])
-            rows = np.full(some.num_rows, len(self.cutoffs))
+            first, count = some["first"].to_numpy(), np.full(len(some), len(self.cutoffs))
         else:
             found = self.pairs.groupby("customer_id", sort=True).size()
-            rows, names = found.to_numpy(), pa.table({"customer_id": pa.array(found.index, pa.string())})
+            names = pa.table({"customer_id": pa.array(found.index, pa.string())})
             some = names.join(everyone, "customer_id").sort_by("customer_id")
-        first, events = (some[name].fill_null(0).to_numpy() for name in ("first", "events"))
-        return Customers(some["customer_id"].combine_chunks(), first, events, rows)
+            first, count = np.full(len(some), np.iinfo(np.int64).min), found.to_numpy()
+        filled = some["events"].fill_null(0).to_numpy() / events + count / rows
+        piece = np.unique((filled.cumsum() - filled).astype(np.int64), return_inverse=True)[1]
+        numbers = {"code": np.arange(len(some), dtype=np.int32), "first": first, "cutoffs": count, "piece": piece}
+        return pa.table({"customer_id": some["customer_id"], **numbers})
 
-    def rows(self, customers: Customers, start: int, stop: int) -> Rows:
-        """Those of some of the customers, by their numbers."""
+    def whom(self, customers: pa.Table) -> pa.Table:
+        """The same; where pairs were given, with a line a pair and its cutoff, at."""
         if self.pairs is None:
-            return Rows.every(stop - start, self.cutoffs)
-        ends = np.append(0, customers.rows.cumsum())
-        at = self.pairs["at"].to_numpy()[ends[start] : ends[stop]]
-        return Rows.some(np.repeat(np.arange(stop - start), customers.rows[start:stop]), at)
+            return customers
+        lines = customers.take(np.repeat(customers["code"], customers["cutoffs"]))
+        return lines.append_column("at", pa.array(self.pairs["at"].to_numpy()))
 
 
 def micros_of(when: Any) -> int:

@@ -7,7 +7,7 @@
 
 An event counts at a cutoff if it occurred and was received before it; windows reach back from the cutoff over when it
 occurred. `reading` has DuckDB or PySpark hand over what the features need, for as many customers at a time as fit;
-`parts` adds it up for all their cutoffs together.
+`ranges` and `parts` add it up for all their cutoffs together, here or in Spark's workers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,8 +29,9 @@ from cxlab.digest import canonical, sha256, sha256_of
 from cxlab.display import Result, axes, row_height
 from cxlab.errors import ParamsError
 from cxlab.features.cutoffs import MOST_CUTOFFS, When, iso
-from cxlab.features.parts import DAY, EVERYTHING, Events, Part, add_up, formula, outcome, parts_of
-from cxlab.features.reading import connection, events_of, narrow, people, split, versions_of
+from cxlab.features.parts import DAY, EVERYTHING, Part, parts_of
+from cxlab.features.ranges import Recipe
+from cxlab.features.reading import by_range, connection, events_of, narrow, people, versions_of
 from cxlab.params.features import Features, Label, describe, load_features
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ __all__ = ["Computed", "Features", "Label", "compute", "describe", "load_feature
 
 VALUES = 8_000_000  # of features in memory at once; beyond, ranges of customers are taken in turn
 EVENTS = 1_500_000  # likewise; more are slower, as memory has to be fetched anew
+AT_ONCE = 8  # ranges, each by so much smaller, that a machine of Spark's may compute at the same time
 TAKEN = ("customer_id", "cutoff", "valid_from")  # names of columns
 
 
@@ -120,11 +121,15 @@ def compute(
         when: Cutoffs (UTC where naive), at which all customers with an event before are taken; or pairs, a frame of
             customer_id and cutoff.
         attributes: A table customer_id, valid_from and columns, of which each row gets the last valid before its
-            cutoff.
+            cutoff. Of a time or date (UTC where naive) it gets `days_since_NAME`: the days from it to the cutoff,
+            negative where it lies after.
         label: The outcome; null where the events end before its horizon does. With `once`, no row is made where it
             occurred before or at the cutoff.
         active_days: With cutoffs: only customers with an event in so many days before.
-        con: An Ibis connection, DuckDB or PySpark with session time zone UTC; DuckDB in memory if None.
+        con: An Ibis connection, DuckDB or PySpark with session time zone UTC; DuckDB in memory if None. Spark's
+            workers (cxlab must be installed there) each hold one range of customers at a time, bounded by `EVENTS` and
+            `VALUES` over `AT_ONCE`, or by one customer; Spark keeps what they find, of which this process holds a
+            partition at a time, besides what grows with customers (not events), pairs and attributes.
     Raises:
         DataError: A column is missing or no time in UTC, or a pair is given twice.
         ParamsError: There is no cutoff, or a name is taken twice.
@@ -132,43 +137,25 @@ def compute(
     con = connection(con, events)
     base = events_of(con, events)
     versions = None if attributes is None else versions_of(con, attributes)
-    extra = [] if versions is None else [name for name in versions.columns if name not in ("customer_id", "since")]
+    extra = [] if versions is None else versions[1].column_names
     names = [*extra, *(feature.name for feature in features.features), *([label.name] if label else [])]
     if twice := sorted({name for name in names if names.count(name) > 1 or name in TAKEN}):
         raise ParamsError(f"Column {twice[0]!r} would be there twice. Name the feature, label or attribute otherwise.")
     when = When.of(when)
-    active = Part(EVERYTHING, "n", active_days * DAY) if active_days and when.pairs is None else None
-    parts = [part for feature in features.features for part in parts_of(feature)] + ([active] if active else [])
-    parts = list(dict.fromkeys(parts))
+    every = when.cutoffs if when.pairs is None else ()
+    active = Part(EVERYTHING, "n", active_days * DAY) if active_days and every else None
+    parts = tuple(dict.fromkeys([p for f in features.features for p in parts_of(f)] + ([active] if active else [])))
     everyone = people(con, base)
     end = pc.max(everyone["last"]).as_py()
-    customers = when.customers(everyone)
-    piece = customers.pieces(events=EVENTS, rows=VALUES / len(names))
-    key = label.which() if label else None
-    span = when.cutoffs[0], when.cutoffs[-1]
-    batches, layout = narrow(con, base, customers.ids, parts, label=key, span=span)
+    share = 1 if con.name == "duckdb" else AT_ONCE
+    customers = when.customers(everyone, events=EVENTS / share, rows=VALUES / share / len(names))
+    rows, layout = narrow(con, base, customers, parts, label=label.which() if label else None, cutoffs=when.cutoffs)
+    recipe = Recipe(features, label, parts, active, layout, every, end or 0)
     folder = Path(tempfile.mkdtemp(prefix="cxlab-features-"))
     written = _Written(folder / "features.parquet", label.name if label else None)
-    for number, (table, texts) in enumerate(split(batches, layout, piece, folder)):
-        start, stop = np.searchsorted(piece, [number, number + 1])
-        rows, seen = when.rows(customers, start, stop), Events(table, texts, layout, start)
-        found = add_up(parts, seen, rows)
-        kept = np.ones(len(rows.at), bool) if when.pairs is not None else rows.at > customers.first[start + rows.code]
-        if active:
-            kept &= found[active] > 0
-        hit = np.zeros(len(kept), bool)
-        if label:
-            hit, ended = outcome(label, seen, rows)
-            written.ended += int((kept & ended).sum()) if label.once else 0
-            kept &= ~(ended & label.once)
-        which = np.flatnonzero(kept)
-        ids = customers.ids.take(pa.array(start + rows.code[which]))
-        columns = {"customer_id": ids, "cutoff": pa.array(rows.at[which], pa.timestamp("us", tz="UTC"))}
-        columns |= _columns(features, found, which, rows.at[which])
-        if label:
-            censored = rows.at[which] + (label.purge + label.horizon) * DAY > (end or 0)
-            columns[label.name] = pa.array(hit[which] != label.absent, pa.bool_(), mask=censored)
-        written.add(pa.table(columns) if versions is None else _as_of(pa.table(columns), versions))
+    for found, ended in by_range(con, rows, when.whom(customers), recipe, folder):
+        written.ended += ended
+        written.add(found if versions is None else _as_of(found, versions))
     written.close()
     definitions = features.definitions()
     manifest = {
@@ -188,27 +175,19 @@ def compute(
     return Computed(folder, manifest)
 
 
-def _columns(features: Features, parts: dict[Part, np.ndarray], which: np.ndarray, at: np.ndarray) -> dict[str, Any]:
-    """The features of some rows, in their order."""
-    found: dict[str, np.ndarray] = {}
-    for feature in sorted(features.features, key=lambda feature: feature.numerator is not None):
-        mine = [parts[part][which] for part in parts_of(feature)]
-        if feature.numerator is not None:
-            mine = [found[feature.numerator], found[str(feature.denominator)]]
-        found[feature.name] = formula(feature, mine, at)
-    kinds = {feature.name: pa.string() if feature.text else pa.float64() for feature in features.features}
-    return {name: pa.array(found[name], kind, from_pandas=True) for name, kind in kinds.items()}
-
-
-def _as_of(table: pa.Table, versions: pd.DataFrame) -> pa.Table:
-    """With the attributes that were last valid before each cutoff."""
-    whose = pd.DataFrame({"customer_id": table["customer_id"].to_pandas(), "row": np.arange(table.num_rows)})
-    whose["since"] = table["cutoff"].cast(pa.int64()).to_numpy()
+def _as_of(table: pa.Table, versions: tuple[pd.DataFrame, pa.Table]) -> pa.Table:
+    """With the attributes that were last valid before each cutoff; of times, the days from them to it."""
+    at = table["cutoff"].cast(pa.int64())
+    rows = pd.DataFrame({"customer_id": table["customer_id"].to_pandas(), "since": at.to_numpy()})
     found = pd.merge_asof(
-        whose.sort_values("since"), versions, on="since", by="customer_id", allow_exact_matches=False
-    ).sort_values("row")
-    for place, name in enumerate([name for name in versions.columns if name not in ("customer_id", "since")]):
-        table = table.add_column(2 + place, name, pa.Array.from_pandas(found[name]))
+        rows.sort_values("since").reset_index(), versions[0], on="since", by="customer_id", allow_exact_matches=False
+    ).sort_values("index")
+    places = pa.array(found["place"], pa.int64(), from_pandas=True)
+    for number, (name, column) in enumerate(zip(versions[1].column_names, versions[1].columns, strict=True)):
+        value = column.take(places)
+        if pa.types.is_timestamp(value.type):
+            value = pc.divide(pc.subtract(at, value.cast(pa.int64())).cast(pa.float64(), safe=False), DAY)
+        table = table.add_column(2 + number, name, value)
     return table
 
 
@@ -222,8 +201,7 @@ class _Written:
 
     def add(self, found: pa.Table) -> None:
         if self._label:
-            values = found[self._label].value_counts().to_pylist()
-            for item in values:
+            for item in found[self._label].value_counts().to_pylist():
                 self.labels[{True: "true", False: "false", None: "censored"}[item["values"]]] += item["counts"]
         self._writer = self._writer or pq.ParquetWriter(self._path, found.schema)
         self._writer.write_table(found)

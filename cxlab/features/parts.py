@@ -19,7 +19,6 @@ from cxlab.params.features import ALL, Feature, Label
 
 if TYPE_CHECKING:
     from cxlab.features.cutoffs import Rows
-    from cxlab.features.reading import Layout
 
 DAY = 86_400_000_000  # microseconds
 REPEATED = 4_000_000  # events, once for each row that sees them, that are sorted at a time
@@ -46,6 +45,20 @@ class Part(NamedTuple):
     property: str | None = None
     half_life: float | None = None
     text: bool = False
+
+
+class Layout(NamedTuple):
+    """What the columns of narrow events hold, beside code, occ, seen (microseconds), and both codes.
+
+    Attributes:
+        events: Names of events; event_code holds their places, from 1.
+        channels: The same of channels.
+        columns: The column that holds a where (1 if it is met), number, text or event_id, by (what, property, value).
+    """
+
+    events: tuple[str, ...]
+    channels: tuple[str, ...]
+    columns: dict[tuple[str, str, str], str]
 
 
 class Decay(NamedTuple):
@@ -99,7 +112,7 @@ class Events:
     """Narrow events of one range of customers, as arrays.
 
     Args:
-        table: As `reading.split` gives it, with numbers in place of texts.
+        table: As `ranges.split` gives it, with numbers in place of texts.
         texts: The texts of each such column.
         layout: What its columns hold.
         start: The first customer's number.

@@ -1,8 +1,8 @@
 """Events out of DuckDB or PySpark as narrow arrays: numbers for customers and names, and no column that is not needed.
 
 The engine reads the events once to learn which customers there are (`people`) and once more for what features need of
-them (`narrow`); `split` spreads what comes over ranges of customers, in files where there are several. The expressions
-are the same on both engines, but for the names of two functions (`SPELLINGS`).
+them (`narrow`), of which features are made for a range of customers at a time (`by_range`). The expressions are the
+same on both engines, but for the names of two functions (`SPELLINGS`).
 """
 
 from __future__ import annotations
@@ -10,36 +10,21 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import ibis
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cxlab.errors import DataError, ParamsError, missing_column
-from cxlab.features.parts import Key, Part
+from cxlab.features.parts import Key, Layout, Part
+from cxlab.features.ranges import Recipe
 
 EMPTY = {"where": 0, "number": float("nan"), "text": None}  # what stands where a column is not read
 BATCH = 250_000  # events that come from the engine at a time
 SPELLINGS = {"duckdb": ("epoch_us", "json_extract_string"), "pyspark": ("unix_micros", "get_json_object")}
-
-
-class Layout(NamedTuple):
-    """What the columns of narrow events hold, beside code, occ, seen (microseconds), and both codes.
-
-    Attributes:
-        events: Names of events; event_code holds their places, from 1.
-        channels: The same of channels.
-        columns: The column that holds a where (1 if it is met), number, text or event_id, by (what, property, value).
-    """
-
-    events: tuple[str, ...]
-    channels: tuple[str, ...]
-    columns: dict[tuple[str, str, str], str]
 
 
 def connection(con: Any, events: Any) -> Any:
@@ -66,11 +51,13 @@ def table_of(con: Any, given: Any) -> Any:
     with warnings.catch_warnings():  # Ibis 12 asks DuckDB 2.0 in the old way
         warnings.filterwarnings("ignore", "fetch_arrow_table", DeprecationWarning)
         tables = [con.read_parquet(str(path)) for path in paths]
-    # a column without any value has no type in some Parquet files
-    tables = [
-        t.mutate(**{c: t[c].cast("string") for c, kind in t.schema().items() if kind.is_unknown()}) for t in tables
-    ]
+    tables = [t.mutate(**{c: _known(t[c]) for c, kind in t.schema().items() if kind.is_unknown()}) for t in tables]
     return ibis.union(*tables) if len(tables) > 1 else tables[0]
+
+
+def _known(column: Any) -> Any:
+    """A column of a type that Ibis 12 does not know: DuckDB's instants in nanoseconds, or none, without any value."""
+    return column.cast("timestamp('UTC')" if "TIMESTAMPTZ_NS" in str(column.type()) else "string")
 
 
 def events_of(con: Any, given: Any) -> Any:
@@ -85,16 +72,20 @@ def events_of(con: Any, given: Any) -> Any:
     return rows.select(customer_id=rows.customer_id.cast("string"), occ=occurred, seen=seen, **plain)
 
 
-def versions_of(con: Any, given: Any) -> pd.DataFrame:
-    """Attributes in the order of since, the microseconds from which they are valid."""
+def versions_of(con: Any, given: Any) -> tuple[pd.DataFrame, pa.Table]:
+    """By since (microseconds): customer_id, since, place; and the attributes there, a time as days_since_NAME."""
     table = table_of(con, given)
     table = table.mutate(
         customer_id=_column(table, "customer_id").cast("string"), since=_micros_of(con, table, "valid_from")
     )
-    frame = con.to_pyarrow(table.drop("valid_from")).to_pandas().sort_values("since", kind="stable", ignore_index=True)
-    if frame.duplicated(["customer_id", "since"]).any():
+    found = con.to_pyarrow(table.drop("valid_from")).sort_by("since")
+    whose, found = found.select(["customer_id", "since"]).to_pandas(), found.drop_columns(["customer_id", "since"])
+    if whose.duplicated().any():
         raise DataError("attributes hold two rows of one customer_id and valid_from. Keep the one that is right.")
-    return frame
+    for place, (name, kind) in enumerate(zip(found.schema.names, found.schema.types, strict=True)):
+        if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+            found = found.set_column(place, f"days_since_{name}", found[name].cast(pa.timestamp("us"), safe=False))
+    return whose.assign(place=whose.index), found
 
 
 def people(con: Any, base: Any) -> pa.Table:
@@ -104,9 +95,9 @@ def people(con: Any, base: Any) -> pa.Table:
 
 
 def narrow(
-    con: Any, base: Any, ids: pa.Array, parts: Sequence[Part], *, label: Key | None, span: tuple[int, int]
-) -> tuple[pa.RecordBatchReader, Layout]:
-    """What parts and a label need of the events of some customers, who become their places in `ids`."""
+    con: Any, base: Any, customers: pa.Table, parts: Sequence[Part], *, label: Key | None, cutoffs: Sequence[int]
+) -> tuple[Any, Layout]:
+    """What parts and a label need of the events of customers, whom it has by their code."""
     keys = list(dict.fromkeys([part.key for part in parts] + ([label] if label else [])))
     asked: dict[tuple[str, str, str], list[Key]] = {}
     for key in keys:
@@ -120,18 +111,18 @@ def narrow(
     events = tuple(sorted({name for key in keys for name in key[0]}))
     channels = tuple(sorted({name for key in keys for name in key[1]}))
     layout = Layout(events, channels, {what: f"c{number}" for number, what in enumerate(asked)})
-    numbers = pa.table({"customer_id": ids, "code": np.arange(len(ids), dtype=np.int32)})
-    rows = base.filter(_needed(base, parts, label, span))
+    rows = base.filter(_needed(base, parts, label, cutoffs))
     codes = {"event_code": _code(rows, "event", events), "channel_code": _code(rows, "channel", channels)}
-    rows = rows.mutate(**codes).inner_join(ibis.memtable(numbers), "customer_id")
-    columns = {name: rows[name] for name in ("code", "occ", "seen", *codes)}
+    known = ibis.memtable(customers.select(["customer_id", "code", "piece"]))
+    rows = rows.mutate(**codes).inner_join(known, "customer_id")
+    columns = {name: rows[name] for name in ("code", "occ", "seen", *codes, *(["piece"] * (con.name == "pyspark")))}
     for what, column in layout.columns.items():
         value, kept = _read(con.name, rows, *what), asked[what]
         if all(key[0] for key in kept) and (what[0] == "text" or what[1] not in rows.columns):  # is slow to read
             meant = [place for place, name in enumerate(events, start=1) if any(name in key[0] for key in kept)]
             value = rows.event_code.isin(meant).ifelse(value, EMPTY[what[0]])
         columns[column] = value
-    return _batches(con, rows.select(**columns)), layout
+    return rows.select(**columns), layout
 
 
 def _code(rows: Any, name: str, known: Sequence[str]) -> Any:
@@ -140,64 +131,31 @@ def _code(rows: Any, name: str, known: Sequence[str]) -> Any:
     return (_column(rows, name).cases(*places, else_=0) if places else ibis.literal(0)).cast("int16")
 
 
-def split(
-    batches: pa.RecordBatchReader, layout: Layout, piece: np.ndarray, folder: Path
-) -> Iterator[tuple[pa.Table, dict[str, pa.Array]]]:
-    """Narrow events of each range of customers in turn; `piece` is the range of each customer.
-
-    Returns:
-        The events, with numbers in place of texts (-1 for none), and the texts of each such column.
-    """
-    count = int(piece.max(initial=0)) + 1
-    named = [column for what, column in layout.columns.items() if what[0] == "text" and what[1] != "event_id"]
-    texts = dict.fromkeys(named, pa.array([], pa.string()))
-    schema = pa.schema([(f.name, pa.int32() if f.name in texts else f.type) for f in batches.schema])
-    numbered = (_numbered(batch, texts, schema) for batch in batches)
-    if count == 1:
-        yield pa.Table.from_batches(numbered, schema), texts
+def by_range(con: Any, rows: Any, whom: pa.Table, recipe: Recipe, folder: Path) -> Iterator[tuple[pa.Table, int]]:
+    """What a recipe makes of narrow events of each range of customers: of DuckDB's here, of Spark's in its workers."""
+    empty = con.to_pyarrow(rows.limit(0))  # makes known to the engine what is in memory
+    if con.name == "duckdb":  # from which Ibis 12 cannot stream
+        yield from recipe.each(con.con.sql(con.compile(rows)).to_arrow_reader(BATCH), whom, folder)
         return
-    paths, small = [folder / f"{place}.arrow" for place in range(count)], pa.ipc.IpcWriteOptions(compression="lz4")
-    files = [pa.ipc.new_file(str(path), schema, options=small) for path in paths]
-    for batch in numbered:
-        mine = piece[batch["code"].to_numpy()]
-        ordered = batch.take(pa.array(np.argsort(mine, kind="stable")))
-        edges = np.bincount(mine, minlength=count).cumsum()
-        for file, start, end in zip(files, [0, *edges], edges, strict=False):
-            if start < end:
-                file.write_batch(ordered.slice(start, end - start))
-    for file in files:
-        file.close()
-    for path in paths:
-        with pa.OSFile(str(path)) as source:
-            yield pa.ipc.open_file(source).read_all(), texts
-        path.unlink()
+    yield from recipe.each(empty.to_reader(), whom.slice(0, 0), folder)  # without rows, but with their columns
+    frame = con.raw_sql(con.compile(rows))
+    customers = frame.sparkSession.createDataFrame(whom).groupBy("piece")  # some ranges have no events
+    packed = partial(Recipe.packed, recipe)  # of a bound method, Spark would count self among the arguments
+    found = frame.groupBy("piece").cogroup(customers).applyInArrow(packed, "rows binary, ended long").persist()
+    try:
+        found.count()  # all workers compute; what follows takes one partition after the other
+        for data, ended in found.toLocalIterator():
+            yield pa.ipc.open_stream(data).read_all(), ended
+    finally:
+        found.unpersist()
 
 
-def _numbered(batch: pa.RecordBatch, texts: dict[str, pa.Array], schema: pa.Schema) -> pa.RecordBatch:
-    """A batch with numbers in place of texts; new ones are added to those that are known."""
-    columns = dict(zip(schema.names, batch.columns, strict=True))
-    for name, known in texts.items():
-        number = pc.index_in(columns[name], known)
-        if len(new := columns[name].filter(pc.and_(number.is_null(), columns[name].is_valid()))):
-            texts[name] = pa.concat_arrays([known, new.unique()])
-            number = pc.index_in(columns[name], texts[name])
-        columns[name] = number.fill_null(-1)
-    return pa.RecordBatch.from_arrays(list(columns.values()), schema=schema)
-
-
-def _batches(con: Any, expression: Any) -> pa.RecordBatchReader:
-    if con.name != "duckdb":
-        return con.to_pyarrow(expression).to_reader(max_chunksize=BATCH)
-    con.to_pyarrow(expression.limit(0))  # makes known to DuckDB what is in memory; Ibis 12 cannot stream from 2.0
-    return con.con.sql(con.compile(expression)).to_arrow_reader(BATCH)
-
-
-def _needed(base: Any, parts: Sequence[Part], label: Key | None, span: tuple[int, int]) -> Any:
+def _needed(base: Any, parts: Sequence[Part], label: Key | None, cutoffs: Sequence[int]) -> Any:
     """The condition that an event may count at a cutoff between the first and the last, or for the label."""
     windows = [part.window for part in parts]
-    needed = (base.seen < span[1]) & _named(base, [part.key for part in parts])
+    needed = (base.seen < cutoffs[-1]) & _named(base, [part.key for part in parts])
     if None not in windows:
-        needed &= base.occ >= span[0] - max(window for window in windows if window is not None)
+        needed &= base.occ >= cutoffs[0] - max(window for window in windows if window is not None)
     return needed if label is None else needed | _named(base, [label])
 
 

@@ -7,18 +7,22 @@ import math
 import os
 import statistics
 import sys
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from cxlab.errors import CxlabError, DataError, ParamsError
 from cxlab.features.events import compute
+from cxlab.features.ranges import Recipe
 from cxlab.params.features import KINDS, Feature, Features, Label, describe, load_features
 
 EXAMPLE = Path(__file__).parent.parent.parent / "params" / "features" / "service_company.yaml"
@@ -340,6 +344,14 @@ def test_ranges_of_customers_change_nothing(monkeypatch: pytest.MonkeyPatch) -> 
             same(compute(events, ALL_KINDS, pairs, label=LABEL).frame(), whole[::3].reset_index(drop=True))
 
 
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_times_in_a_file_may_have_any_resolution_and_zone(tmp_path: Path, unit: str) -> None:
+    events = world([("c1", 1, 5, "a", "web", 5.0, "x"), ("c2", 400, 0, "b", "web", 7.0, "x")])
+    zoned = dict.fromkeys(("occurred_at", "received_at"), f"datetime64[{unit}, Asia/Tokyo]")
+    events.astype(zoned).to_parquet(tmp_path / "e.parquet", index=False)
+    same(compute(tmp_path / "e.parquet", ALL_KINDS, CUTOFFS).frame(), compute(events, ALL_KINDS, CUTOFFS).frame())
+
+
 def test_no_events_give_no_rows_and_pairs_give_nothing_known() -> None:
     none = world([("c1", 1, 0, "a", "web", 1.0, "x")])[:0]
     assert compute(none, ALL_KINDS, CUTOFFS[:2], label=LABEL).frame().empty
@@ -436,8 +448,75 @@ def test_the_example_is_described() -> None:
     assert {feature.kind for feature in features.features} == set(KINDS)
 
 
-def test_parity_on_spark(tmp_path: Path) -> None:
-    """Every feature, with the same expressions on PySpark."""
+TIMES = pd.DataFrame(
+    {
+        "customer_id": ["c1", "c1", "c2", "c3"],
+        "valid_from": pd.Series([START, CUTOFFS[1], START, START]).astype("datetime64[us, UTC]"),
+        "plan": [None, None, "plus", None],
+        "seats": [1, 2, 3, 4],
+        "signed": pd.Series([START - DAY * 30, START - DAY * 2.5, None, START]).dt.tz_localize(None),
+        "moved": pd.Series([START - DAY * 30, START - DAY * 2.5, None, START]).dt.tz_convert("Europe/Berlin"),
+        "born": [date(1950, 3, 1), date(2001, 1, 1), None, date(2024, 12, 31)],
+    }
+)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_of_a_time_a_row_knows_the_days_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
+    monkeypatch.setattr("cxlab.features.events.EVENTS", 1)  # each customer is a range: some know nothing
+    events = world([(name, 1, 0, "a", "web", None, None) for name in ("c0", "c1", "c2", "c3")])
+    features = Features(features=(Feature(kind="count", name="n"),))
+    times = TIMES.astype({"signed": f"datetime64[{unit}]", "moved": f"datetime64[{unit}, Europe/Berlin]"})
+    times.to_parquet(tmp_path / "times.parquet", index=False)
+    for attributes in (times, tmp_path / "times.parquet"):
+        found = compute(events, features, CUTOFFS[:3], attributes=attributes)
+        names = ["plan", "seats", "days_since_signed", "days_since_moved", "days_since_born"]
+        assert found.manifest["attributes"] == names
+        got = found.frame()
+        assert list(got) == ["customer_id", "cutoff", *names, "n"]
+        for row in got.to_dict("records"):
+            valid = TIMES[(TIMES["customer_id"] == row["customer_id"]) & (TIMES["valid_from"] < row["cutoff"])]
+            want = valid.iloc[-1] if len(valid) else pd.Series(None, TIMES.columns, dtype=object)
+            for name, value in want.drop(["customer_id", "valid_from"]).items():
+                have = row[name if name in ("plan", "seats") else f"days_since_{name}"]
+                if isinstance(value, date) and not pd.isna(value):
+                    assert have == (row["cutoff"] - pd.to_datetime(value, utc=True)) / DAY >= 0
+                else:
+                    assert have == value or (pd.isna(have) and pd.isna(value))
+
+
+def test_days_since_a_time_take_a_name_that_may_be_taken() -> None:
+    events, features = world([("c1", 1, 0, "a", "web", None, None)]), Features(features=(Feature(kind="count"),))
+    with pytest.raises(ParamsError, match="'days_since_signed' would be there twice"):
+        compute(events, features, CUTOFFS, attributes=TIMES.assign(days_since_signed=1.0))
+
+
+def test_workers_find_the_same_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Spark sends to its workers and runs there, without Spark."""
+
+    def by_worker(con: Any, rows: Any, whom: pa.Table, recipe: Any, _folder: Path) -> Any:
+        table = con.to_pyarrow(rows)
+        for piece in whom["piece"].unique():
+            lines = whom.filter(pc.equal(whom["piece"], piece))
+            lines = lines.take(np.random.default_rng(0).permutation(len(lines)))
+            [row] = recipe.packed(table.filter(pc.is_in(table["code"], lines["code"])), lines).to_pylist()
+            yield pa.ipc.open_stream(row["rows"]).read_all(), row["ended"]
+
+    events = world([(f"c{n % 7}", n * 5, n % 30, "ab"[n % 2], "web", float(n), "xyz"[n % 3]) for n in range(100)])
+    pairs = pd.DataFrame([(c, at) for c in ("c1", "c2", "nobody") for at in CUTOFFS], columns=["customer_id", "cutoff"])
+    once = LABEL.model_copy(update={"once": True})
+    for when, label in ((CUTOFFS, LABEL), (CUTOFFS, once), (pairs, once)):
+        want = compute(events, ALL_KINDS, when, label=label)
+        with monkeypatch.context() as patched:
+            patched.setattr("cxlab.features.events.by_range", by_worker)
+            patched.setattr("cxlab.features.events.EVENTS", 20)
+            got = compute(events, ALL_KINDS, when, label=label)
+        same(got.frame(), want.frame())
+        assert got.manifest == want.manifest
+
+
+@pytest.fixture(scope="module")
+def spark() -> Any:
     pyspark = pytest.importorskip("pyspark")
     import ibis
 
@@ -446,17 +525,60 @@ def test_parity_on_spark(tmp_path: Path) -> None:
     session = (
         build.config("spark.sql.shuffle.partitions", "2").config("spark.sql.session.timeZone", "UTC").getOrCreate()
     )
+    yield ibis.pyspark.connect(session)
+    session.stop()
+
+
+def some_events() -> pd.DataFrame:
     rng = np.random.default_rng(0)
     rows = [
         (f"c{rng.integers(5)}", rng.random() * 700, rng.choice([0, 0, 40.5]), rng.choice(["a", "b", "c"]),
          rng.choice(["web", "app"]), rng.choice([None, 0.1, 1e12, 5.5]), rng.choice([None, "x", 'q"', "z"]))
         for _ in range(150)
     ]  # fmt: skip
-    events = world(rows)
+    return world([*rows, ("only c", 5, 0, "c", "web", None, None)])
+
+
+PAIRS = pd.DataFrame(
+    [("c1", CUTOFFS[3]), ("c2", CUTOFFS[4]), ("c3", CUTOFFS[5]), ("c3", CUTOFFS[2]), ("x", CUTOFFS[1])]
+)
+
+
+@pytest.mark.parametrize("size", [None, 1, 250])
+@pytest.mark.parametrize("when", [CUTOFFS, CUTOFFS[5:6], PAIRS.set_axis(["customer_id", "cutoff"], axis=1)])
+def test_parity_on_spark(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: Any, size: int | None
+) -> None:
+    """Every feature and the label, with the same expressions on PySpark, of one range of customers or several."""
+    events = some_events()
     events.to_parquet(tmp_path / "e.parquet", coerce_timestamps="us", index=False)
-    con = ibis.pyspark.connect(session)
-    sparse = pd.DataFrame({"customer_id": ["c1", "c2", "c3"], "cutoff": CUTOFFS[3:6]})
-    for when in (CUTOFFS, CUTOFFS[5:6], sparse):
-        spark = compute(tmp_path / "e.parquet", ALL_KINDS, when, label=LABEL, con=con).frame()
-        same(spark, compute(events, ALL_KINDS, when, label=LABEL).frame())
-    session.stop()
+    label = LABEL.model_copy(update={"once": size == 1})
+    want = compute(events, ALL_KINDS, when, label=label)
+    here: list[int] = []
+    rows = Recipe.rows
+    monkeypatch.setattr(Recipe, "rows", lambda self, table, *more: here.append(len(table)) or rows(self, table, *more))
+    monkeypatch.setattr("cxlab.features.events.EVENTS", size or 1_500_000)
+    got = compute(tmp_path / "e.parquet", ALL_KINDS, when, label=label, con=spark)
+    same(got.frame(), want.frame())
+    assert got.manifest == want.manifest
+    assert here == [0]  # no event is looked at but by workers
+
+
+def test_spark_knows_customers_without_events_and_times(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cxlab.features.events.EVENTS", 1)
+    events, features = (
+        some_events(),
+        Features(features=(Feature(kind="count", event="a"), Feature(kind="ratio", event="a", windows=(3, 8)))),
+    )
+    events.to_parquet(tmp_path / "e.parquet", coerce_timestamps="us", index=False)
+    TIMES.to_parquet(tmp_path / "t.parquet", coerce_timestamps="us", index=False)
+    for when in (CUTOFFS, PAIRS.set_axis(["customer_id", "cutoff"], axis=1)):
+        found = [
+            compute(given, features, when, attributes=tmp_path / "t.parquet", active_days=3, con=con).frame()
+            for given, con in ((tmp_path / "e.parquet", spark), (events, None))
+        ]
+        pd.testing.assert_frame_equal(*found)
+    before = [START - DAY]
+    assert compute(tmp_path / "e.parquet", features, before, con=spark).frame().empty
