@@ -121,8 +121,7 @@ def compute(
         when: Cutoffs (UTC where naive), at which all customers with an event before are taken; or pairs, a frame of
             customer_id and cutoff.
         attributes: A table customer_id, valid_from and columns, of which each row gets the last valid before its
-            cutoff. Of a time or date (UTC where naive) it gets `days_since_NAME`: the days from it to the cutoff,
-            negative where it lies after.
+            cutoff; of a time or date (naive: UTC) the days from it to the cutoff (below 0: ahead), as days_since_NAME.
         label: The outcome; null where the events end before its horizon does. With `once`, no row is made where it
             occurred before or at the cutoff.
         active_days: With cutoffs: only customers with an event in so many days before.

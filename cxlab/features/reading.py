@@ -141,7 +141,8 @@ def by_range(con: Any, rows: Any, whom: pa.Table, recipe: Recipe, folder: Path) 
     frame = con.raw_sql(con.compile(rows))
     customers = frame.sparkSession.createDataFrame(whom).groupBy("piece")  # some ranges have no events
     packed = partial(Recipe.packed, recipe)  # of a bound method, Spark would count self among the arguments
-    found = frame.groupBy("piece").cogroup(customers).applyInArrow(packed, "rows binary, ended long").persist()
+    found = frame.groupBy("piece").cogroup(customers).applyInArrow(packed, "rows binary, ended long")
+    found = found.coalesce(len(whom["piece"].unique()) or 1).persist()  # each partition takes a job below
     try:
         found.count()  # all workers compute; what follows takes one partition after the other
         for data, ended in found.toLocalIterator():
