@@ -158,7 +158,7 @@ def test_yes_and_true_and_1_are_read_as_text(file: Any) -> None:
         ),
         (["split.method=tim"], "Did you mean 'time'?"),
         (["split.test=1"], "split.test == 1, must be less than 1."),
-        (["task=chrun"], "task == 'chrun', must be one of churn. Did you mean 'churn'?"),
+        (["task=chrun"], "task == 'chrun', must be one of churn, intent. Did you mean 'churn'?"),
         (["name="], "name == None"),
         (["search.budget_s"], "has no value; write --set search.budget_s=10."),
         (["search.budget_s=[1"], "is not a YAML value"),

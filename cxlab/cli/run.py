@@ -62,7 +62,10 @@ def _run(name: str, params_file: Path | None, overrides: list[str], quiet: bool)
     file = (
         params_file.absolute() if params_file else (default if default.exists() else home() / "params" / "churn.yaml")
     )
-    _refuse_early(load_params(file, overrides))
+    params = load_params(file, overrides)
+    if params.task not in TASKS:
+        raise ParamsError(f"task == {params.task!r} has no notebook yet; in Python, cxlab.train(table, params) does.")
+    _refuse_early(params)
     if not quiet:
         err.print(f"Running [bold]{path.name}[/] with {escaped(short(file))} {escaped(' '.join(overrides))}".rstrip())
     return _execute(path, {"params_file": str(file), "overrides": [_absolute(item) for item in overrides]}, started)

@@ -213,7 +213,8 @@ def _constant_columns(table: Table) -> Answer:
 def identifiers(table: Table) -> dict[str, str]:
     """Features that name their rows, with what gives each away."""
     findings = {}
-    for name, column in _comparable(table.frame[_features(table)]).items():
+    named = [name for name in _features(table) if name != table.roles.text]  # words differ, and are no names
+    for name, column in _comparable(table.frame[named]).items():
         values = column.dropna()
         distinct = values.nunique()
         if len(values) < ENOUGH or pd.api.types.is_bool_dtype(values):

@@ -68,14 +68,14 @@ class Column:
 
     Attributes:
         name: As in the file.
-        kind: `number` (read as 32-bit float, as at serving) or `category` (read as text).
-        categories: The texts seen in training, sorted; empty for numbers.
-        low: Smallest training value; None for categories.
-        high: Largest training value; None for categories.
+        kind: `number` (read as 32-bit float, as at serving), `category` (one of some texts) or `text` (words).
+        categories: Of a category, the texts seen in training, sorted.
+        low: Of a number, the smallest training value.
+        high: Of a number, the largest.
     """
 
     name: str
-    kind: Literal["number", "category"]
+    kind: Literal["number", "category", "text"]
     categories: tuple[str, ...] = ()
     low: float | None = None
     high: float | None = None
@@ -86,10 +86,11 @@ class Column:
             held = (n if -LARGEST <= (n := number_of(value)) <= LARGEST else np.nan for value in values)
             return np.array(list(held), np.float32)
         texts = [text_of(value) for value in values]
+        missing = "" if self.kind == "text" else MISSING
         if self.categories and TRUTH.issuperset(self.categories):
             texts = [text and text.lower() for text in texts]
         out = np.empty(len(texts), object)
-        out[:] = [MISSING if text is None else text for text in texts]
+        out[:] = [missing if text is None else text for text in texts]
         return out
 
     def encode(self, raw: pd.Series) -> np.ndarray:
@@ -114,7 +115,7 @@ class Schema:
         return [column.name for column in self.columns if column.kind == kind]
 
     def cast(self, frame: pd.DataFrame) -> dict[str, np.ndarray]:
-        """Numbers as 32-bit floats, categories as text with `(missing)` for nulls; other columns are left out.
+        """Numbers as 32-bit floats, categories with `(missing)` for nulls, words as they are; no other columns.
 
         Args:
             frame: Raw rows, shape (n, any), holding at least the schema's columns.
@@ -188,12 +189,14 @@ def _rule(number: float) -> str:
     return "a number" if np.isnan(number) else f"between -{LARGEST:.3g} and {LARGEST:.3g}"
 
 
-def schema_of(frame: pd.DataFrame, names: list[str]) -> Schema:
-    """The schema of these columns, learnt from training rows."""
+def schema_of(frame: pd.DataFrame, names: list[str], *, text: str | None = None) -> Schema:
+    """The schema of these columns, learnt from training rows; `text` is the one that holds words."""
     columns = []
     for name in names:
         raw = frame[name]
-        if pd.api.types.is_numeric_dtype(raw) and not pd.api.types.is_bool_dtype(raw):
+        if name == text:
+            columns.append(Column(name, "text"))
+        elif pd.api.types.is_numeric_dtype(raw) and not pd.api.types.is_bool_dtype(raw):
             finite = raw.replace([np.inf, -np.inf], np.nan)
             bounds = (None, None) if finite.isna().all() else (float(finite.min()), float(finite.max()))
             columns.append(Column(name, "number", low=bounds[0], high=bounds[1]))

@@ -17,7 +17,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from cxlab.data.table import Table
-from cxlab.errors import DataError, ParamsError
+from cxlab.errors import DataError, ParamsError, listed
 from cxlab.params import ROW_ORDER, SplitParams
 
 FOLDS = 5
@@ -70,12 +70,12 @@ def make_split(table: Table, outcome: np.ndarray, params: SplitParams) -> Split:
         train, test = _by_group(_groups(table), outcome, params)
         method = "group"
     else:
-        _refuse_small_classes(outcome, np.arange(len(outcome)), "data")
+        _refuse_small_classes(table, outcome, np.arange(len(outcome)), "data")
         train, test = train_test_split(
             np.arange(len(outcome)), test_size=params.test, stratify=outcome, random_state=params.seed
         )
         method = "stratified"
-    _refuse_small_classes(outcome, train, "training part")
+    _refuse_small_classes(table, outcome, train, "training part")
     if method != "published" and len(np.unique(outcome[test])) < len(np.unique(outcome)):
         raise DataError(
             f"The test part ({len(test):,} rows) lacks a class. Raise split.test or use another split.method."
@@ -185,9 +185,16 @@ def _folds(
     return tuple(StratifiedKFold(FOLDS, shuffle=True, random_state=params.seed).split(train, y))
 
 
-def _refuse_small_classes(outcome: np.ndarray, rows: np.ndarray, where: str) -> None:
+def _refuse_small_classes(table: Table, outcome: np.ndarray, rows: np.ndarray, where: str) -> None:
     values, counts = np.unique(outcome[rows], return_counts=True)
-    if len(values) < 2 or counts.min() < MIN_PER_CLASS:
+    few = counts < MIN_PER_CLASS
+    if len(values) > 2 and few.any():
+        names = [f"{table.classes[value]} ({count})" for value, count in zip(values[few], counts[few], strict=True)]
+        raise DataError(
+            f"{few.sum():,} of {len(values):,} classes have fewer than {MIN_PER_CLASS} rows in the {where}: "
+            f"{listed(names, 5)}. Bring more rows of them, join them with others, or leave them out."
+        )
+    if len(values) < 2 or few.any():
         smallest = counts.min() if len(values) > 1 else 0
         raise DataError(
             f"The smaller class has {smallest:,} of {len(rows):,} rows in the {where}, must be at least "

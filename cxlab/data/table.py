@@ -85,10 +85,12 @@ class Table:
 
     @functools.cached_property
     def features(self) -> tuple[str, ...]:
-        """What a model may learn from: `data.features`, or all that is not id, target, time or dropped."""
+        """What a model may learn from: `data.features`; else the text; else what is not id, target, time or dropped."""
         roles = self.roles
         if roles.features is not None:
             return roles.features
+        if roles.text is not None:
+            return (roles.text,)
         aside = {roles.id, roles.target, roles.time, *roles.drop}
         return tuple(name for name in map(str, self.frame.columns) if name not in aside)
 
@@ -127,7 +129,7 @@ class Table:
         """
         roles, names = self.roles, [str(name) for name in self.frame.columns]
         time = None if roles.time == ROW_ORDER else roles.time
-        named = [roles.id, roles.target, time, *roles.segments, *roles.drop, *(roles.features or ())]
+        named = [roles.id, roles.target, roles.text, time, *roles.segments, *roles.drop, *(roles.features or ())]
         for name in named:
             if name is not None and name not in names:
                 raise missing_column(name, names)
@@ -148,7 +150,7 @@ class Table:
     def schema(self, rows: np.ndarray | None = None) -> Schema:
         """The schema of the features, learnt from these row numbers (all if None)."""
         frame = self.frame if rows is None else self.frame.iloc[rows]
-        return schema_of(frame, list(self.features))
+        return schema_of(frame, list(self.features), text=self.roles.text)
 
     def outcome(self, frame: pd.DataFrame | None = None) -> np.ndarray:
         """The target as 0 and 1, shape (n,).
@@ -161,6 +163,39 @@ class Table:
             raise ParamsError("data.target is missing; name the outcome's column.")
         column = (self.frame if frame is None else frame)[target]
         return binary(column, self.roles.positive)
+
+    @functools.cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The values of the target, sorted, where it may have any number of them."""
+        return tuple(sorted(set(self._named().dropna())))
+
+    def codes(self, frame: pd.DataFrame | None = None) -> np.ndarray:
+        """The target as places among `classes`, shape (n,).
+
+        Raises:
+            DataError: It has missing values, fewer than two values, or in a test part one that never occurs before.
+        """
+        name = self.roles.target
+        found = self._named(frame)
+        if found.isna().any():
+            rows = np.flatnonzero(found.isna())
+            raise DataError(
+                f"Target {name!r} is missing in {len(rows):,} of {len(found):,} rows (the first: row {rows[0] + 1:,}). "
+                "Remove the rows whose outcome is not known."
+            )
+        if len(self.classes) < 2:
+            raise DataError(f"Target {name!r} has 1 value ({self.classes[0]}), must have 2 or more.")
+        codes = pd.Categorical(found, categories=list(self.classes)).codes
+        if (codes < 0).any():
+            strange = sorted(set(found[codes < 0]))
+            raise DataError(f"The test part has values of {name!r} that training rows lack: {listed(strange, 5)}.")
+        return codes.astype(np.int64)
+
+    def _named(self, frame: pd.DataFrame | None = None) -> pd.Series:
+        if self.roles.target is None:
+            raise ParamsError("data.target is missing; name the outcome's column.")
+        found = as_text((self.frame if frame is None else frame)[self.roles.target])
+        return found.mask(found == "")
 
     def ids(self) -> pd.Series:
         """The customer of each row; the row number where no id is declared."""

@@ -58,21 +58,22 @@ def interval(
     replicates: Array,
     *,
     level: float = 0.95,
-    kind: Literal["percentile", "basic"] = "percentile",
+    kind: Literal["percentile", "basic", "both"] = "percentile",
     bounds: tuple[float, float] = (-np.inf, np.inf),
     also: float | None = None,
 ) -> Interval:
     """A bootstrap interval around a value.
 
     `percentile` takes the quantiles of the replicates (Efron and Tibshirani 1993, section 13.3); `basic` reflects
-    them about the value, which undoes a lean of the replicates to one side (Davison and Hinkley 1997, eq. 5.6).
+    them about the value, which undoes a lean of the replicates to one side (Davison and Hinkley 1997, eq. 5.6);
+    `both` takes the lower of the two low ends and the higher of the two high ones, where the lean is not to be trusted.
     An end that would leave the value outside is moved to it: wider, never narrower.
 
     Args:
         value: The metric of the sample.
         replicates: The metric of each draw, shape (B,); NaN where a draw does not define it.
         level: Share of samples whose interval should hold the truth, in (0, 1).
-        kind: `percentile` or `basic`.
+        kind: `percentile`, `basic` or `both`.
         bounds: The values the metric can take.
         also: A value that the interval has to hold as well.
     Returns:
@@ -87,8 +88,9 @@ def interval(
     if not np.isfinite(value) or len(valid) < max(1.0, len(replicates) / 2):
         return Interval(float(value), np.nan, np.nan)
     low, high = np.quantile(valid, [(1 - level) / 2, (1 + level) / 2])
-    if kind == "basic":
-        low, high = np.clip([2 * value - high, 2 * value - low], *bounds)
+    if kind != "percentile":
+        turned = np.clip([2 * value - high, 2 * value - low], *bounds)
+        low, high = turned if kind == "basic" else (min(low, turned[0]), max(high, turned[1]))
     within = [value] if also is None else [value, also]
     return Interval(float(value), float(min(low, *within)), float(max(high, *within)))
 

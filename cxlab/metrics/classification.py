@@ -75,7 +75,7 @@ def _ece(sample: Sample) -> Statistic:
     return lambda draws: np.abs(draws.mean(gap)).sum(axis=1)
 
 
-def _ece_of_luck(sample: Sample, level: float) -> float:
+def ece_of_luck(sample: Sample, level: float) -> float:
     """Up to where the error of a perfectly calibrated score goes: outcomes drawn anew from the score itself.
 
     The consistency resampling of Bröcker and Smith (2007), with the normal limit of each bin in place of the draws.
@@ -191,7 +191,7 @@ ece = Metric(
     probability=True,
     bounds=(0.0, 1.0),
     interval="basic",
-    luck=_ece_of_luck,
+    luck=ece_of_luck,
 )
 
 

@@ -5,6 +5,7 @@
     evaluation.compare("prior").plot("log_loss")
 
 All candidates and metrics see the same resamples, so that a difference is that of two scores for the same customers.
+With metrics of many classes (`multiclass`) y holds class codes and every candidate gives probabilities, shape (n, k).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 Verdict = Literal["better", "worse", "cannot tell"]
 
-FEWEST = 10  # customers of either outcome: below, resampling them cannot show how much luck there is
+FEWEST = 10  # rows that a verdict rests on: below, resampling them cannot show how much luck there is
 ROUNDING = 1e-12  # a smaller difference is the order of additions, not a difference
 
 
@@ -39,7 +40,7 @@ class Comparison(Result):
         reference: The candidate compared with.
         candidates: The others, k of them.
         metrics: What was measured, m of them.
-        n: Customers.
+        n: Customers, or rows of many classes.
         level: Of the intervals.
         value: The candidates' metrics, shape (k, m).
         differences: Candidate minus reference, k rows of m intervals.
@@ -47,11 +48,6 @@ class Comparison(Result):
     """
 
     title: ClassVar[str] = "Is the difference real?"
-    note: ClassVar[str] = (
-        "A candidate is better or worse only where the whole interval of the difference says so; "
-        "otherwise these customers are too few to tell."
-    )
-
     reference: str
     candidates: tuple[str, ...]
     metrics: tuple[Metric, ...]
@@ -60,6 +56,13 @@ class Comparison(Result):
     value: Array
     differences: tuple[tuple[Interval, ...], ...]
     verdicts: tuple[tuple[Verdict, ...], ...]
+
+    @property
+    def note(self) -> str:  # type: ignore[override]
+        return (
+            "A candidate is better or worse only where the whole interval of the difference says so; "
+            f"otherwise these {_things(self.metrics)} are too few to tell."
+        )
 
     def frame(self) -> pd.DataFrame:
         """One row a candidate and metric: candidate, reference, metric, n, value, difference with its ends, verdict."""
@@ -91,38 +94,60 @@ class Evaluation(Result):
     Attributes:
         candidates: Names, k of them.
         metrics: What was measured, m of them.
-        n: Customers.
-        positives: Those with outcome 1.
+        n: Customers, or rows of many classes.
+        counts: Those of each class, the binary outcomes 0 and 1 among them.
         level: Of the intervals.
         value: Metrics of the whole sample, shape (k, m).
         replicates: Metrics of each resample, shape (k, m, B).
         lucky: True where luck alone explains how far a metric is from its best, shape (k, m).
+        telling: How many rows a comparison of two candidates rests on, shape (k, k, m). See `compare`.
     """
 
     title: ClassVar[str] = "How good is each candidate?"
-    note: ClassVar[str] = (
-        "The interval (low to high) shows how far a value could be off because we saw these customers and not others."
-    )
-
     candidates: tuple[str, ...]
     metrics: tuple[Metric, ...]
     n: int
-    positives: int
+    counts: tuple[int, ...]
     level: float
     value: Array
     replicates: Array
     lucky: NDArray[np.bool_]
+    telling: NDArray[np.intp]
+
+    @property
+    def note(self) -> str:  # type: ignore[override]
+        return (
+            "The interval (low to high) shows how far a value could be off because we saw these "
+            f"{_things(self.metrics)} and not others."
+        )
+
+    @property
+    def positives(self) -> int:
+        """Those with outcome 1.
+
+        Raises:
+            AttributeError: there are more than two classes, none of them the positive one.
+        """
+        if len(self.counts) > 2:
+            raise AttributeError(f"An evaluation of {len(self.counts)} classes has no positives; it has n and counts.")
+        return self.counts[1]
 
     def frame(self) -> pd.DataFrame:
-        """One row a candidate and metric: candidate, metric, n, positives, value, low, high."""
+        """One row a candidate and metric: candidate, metric, n, positives, value, low, high.
+
+        With metrics of many classes `classes`, their number, is in the place of `positives`.
+        """
         import pandas as pd
 
+        many = self.metrics[0].many
+        beside = len(self.counts) if many else self.positives
         rows = [
-            (name, metric, self.n, self.positives, *found)
+            (name, metric, self.n, beside, *found)
             for name in self.candidates
             for metric, found in self.values(name).items()
         ]
-        return pd.DataFrame(rows, columns=["candidate", "metric", "n", "positives", "value", "low", "high"])
+        columns = ["candidate", "metric", "n", "classes" if many else "positives", "value", "low", "high"]
+        return pd.DataFrame(rows, columns=columns)
 
     def values(self, candidate: str) -> dict[str, Interval]:
         """One candidate's metrics by name.
@@ -147,10 +172,8 @@ class Evaluation(Result):
         """Candidates by one metric (the first, unless named), with their intervals."""
         m = _position(metric, self.metrics)
         shown = self.metrics[m]
-        ax = axes(
-            f"{shown.title}: {self.n:,} customers, {self.positives:,} of them positive",
-            height=row_height(self.candidates),
-        )
+        of = f"{len(self.counts):,} classes" if shown.many else f"{self.positives:,} of them positive"
+        ax = axes(f"{shown.title}: {self.n:,} {_things(self.metrics)}, {of}", height=row_height(self.candidates))
         ends = np.array([self.values(name)[shown.name] for name in self.candidates])
         interval_plot(ax, list(self.candidates), *ends.T)
         ax.set_xlabel(_reading(shown, self.level))
@@ -161,6 +184,11 @@ class Evaluation(Result):
 
         Better (or worse) only where the whole interval of the difference lies on the good (or bad) side of zero,
         beyond the margin. With fewer than ten customers of either outcome the verdict is always `cannot tell`.
+
+        With many classes it is `cannot tell`, for a metric that reads only which rows are right (accuracy, macro F1),
+        with fewer than ten rows that one of the two gets right and the other wrong: all of the difference is in them
+        (McNemar 1947). For a metric that reads the probabilities (log loss) it is with fewer than ten rows that
+        either of the two gets wrong, or with fewer than ten that either gets right.
 
         Args:
             reference: The candidate to compare with.
@@ -173,14 +201,13 @@ class Evaluation(Result):
             raise ValueError(f"margin == {margin}, must be >= 0.")
         base = self._row(reference)
         others = [c for c in range(len(self.candidates)) if c != base]
-        enough = min(self.positives, self.n - self.positives) >= FEWEST
         differences = tuple(tuple(self._difference(c, base, m) for m in range(len(self.metrics))) for c in others)
         verdicts = tuple(
             tuple(
-                _verdict(found, metric, margin) if enough else "cannot tell"
-                for found, metric in zip(row, self.metrics, strict=True)
+                _verdict(found, metric, margin) if rests_on >= FEWEST else "cannot tell"
+                for found, metric, rests_on in zip(row, self.metrics, self.telling[c, base], strict=True)
             )
-            for row in differences
+            for c, row in zip(others, differences, strict=True)
         )
         names = tuple(self.candidates[c] for c in others)
         return Comparison(reference, names, self.metrics, self.n, self.level, self.value[others], differences, verdicts)
@@ -214,9 +241,9 @@ def evaluate(
     """Every metric of every candidate, with a paired bootstrap over customers.
 
     Args:
-        y: Outcomes, 0 or 1, shape (n,).
-        scores: A candidate's scores by its name, each of shape (n,).
-        metrics: What to measure; names differ.
+        y: Outcomes, 0 or 1, shape (n,); class codes for metrics of many classes.
+        scores: A candidate's scores by its name, each of shape (n,); or its probabilities, each of shape (n, k).
+        metrics: What to measure; names differ, and all are binary or all of many classes.
         resamples: Bootstrap draws, >= 1; 1,000 is enough for 95 % intervals (Efron and Tibshirani 1993, section 14.5).
         seed: The same seed gives the same intervals.
         level: Of the intervals, in (0, 1).
@@ -235,10 +262,7 @@ def evaluate(
         raise ValueError(f"{len(scores)} candidates and {len(metrics)} metrics given, must be at least one of each.")
     if len({metric.name for metric in metrics}) < len(metrics):
         raise ValueError(f"metrics {[metric.name for metric in metrics]}, must differ by name.")
-    samples = [Sample.of(y, score, name=f"The score of {name!r}") for name, score in scores.items()]
-    for name, sample in zip(scores, samples, strict=True):
-        for metric in metrics:
-            metric.check(sample, name=f"The score of {name!r}")
+    samples = _samples(y, scores, metrics)
     prepared = [(sample, [metric.prepare(sample) for metric in metrics]) for sample in samples]
     n = len(samples[0].y)
 
@@ -249,13 +273,55 @@ def evaluate(
     value = measure(np.ones((1, n)))[:, :, 0]
     replicates = np.concatenate([measure(chunk) for chunk in resampled(n, resamples=resamples, seed=seed)], axis=2)
     luck = [[-np.inf if m.luck is None else m.luck(sample, level) for m in metrics] for sample in samples]
-    positives = int(samples[0].y.sum())
-    return Evaluation(tuple(scores), tuple(metrics), n, positives, level, value, replicates, value <= np.array(luck))
+    counts = tuple(np.bincount(samples[0].codes, minlength=samples[0].classes).tolist())
+    lucky, telling = value <= np.array(luck), _telling(samples, metrics, counts)
+    return Evaluation(tuple(scores), tuple(metrics), n, counts, level, value, replicates, lucky, telling)
+
+
+def _samples(y: ArrayLike, scores: Mapping[str, ArrayLike], metrics: Sequence[Metric]) -> list[Sample]:
+    """One a candidate, checked."""
+    if len({metric.many for metric in metrics}) > 1:
+        kinds = [f"{metric.name} ({'many classes' if metric.many else 'binary'})" for metric in metrics]
+        raise ValueError(f"metrics {kinds}, must all be binary or all of many classes.")
+    if metrics[0].many:
+        samples = [Sample.of_classes(y, score, name=f"The score of {name!r}") for name, score in scores.items()]
+        for name, sample in zip(scores, samples, strict=True):
+            if sample.classes != samples[0].classes:
+                raise ValueError(
+                    f"The score of {name!r} has {sample.classes} columns, must have {samples[0].classes} "
+                    f"like that of {next(iter(scores))!r}: one a class."
+                )
+        return samples
+    samples = [Sample.of(y, score, name=f"The score of {name!r}") for name, score in scores.items()]
+    for name, sample in zip(scores, samples, strict=True):
+        for metric in metrics:
+            metric.check(sample, name=f"The score of {name!r}")
+    return samples
+
+
+def _telling(samples: Sequence[Sample], metrics: Sequence[Metric], counts: tuple[int, ...]) -> NDArray[np.intp]:
+    """How many rows the comparison of each two candidates by each metric rests on, shape (k, k, m)."""
+    if not metrics[0].many:
+        return np.full((len(samples), len(samples), len(metrics)), min(counts))
+    found = []
+    for metric in metrics:
+        right = np.array([sample.right if metric.right is None else metric.right(sample) for sample in samples], float)
+        both_right, both_wrong = right @ right.T, (1 - right) @ (1 - right).T
+        n = right.shape[1]
+        if metric.right is None:
+            found.append(n - np.maximum(both_right, both_wrong))
+        else:
+            found.append(n - both_right - both_wrong)
+    return np.rint(np.stack(found, axis=2)).astype(np.intp)
 
 
 def _apart(one: Array, other: Array) -> Array:
     difference = one - other
     return np.where(np.abs(difference) < ROUNDING, 0.0, difference)
+
+
+def _things(metrics: Sequence[Metric]) -> str:
+    return "rows" if metrics[0].many else "customers"
 
 
 def _verdict(difference: Interval, metric: Metric, margin: float) -> Verdict:

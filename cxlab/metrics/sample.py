@@ -21,13 +21,16 @@ Array = NDArray[np.float64]
 Statistic = Callable[["Draws"], Array]
 
 
+SUMS = 1e-3  # how far from one a row of probabilities may sum: single precision over thousands of classes
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """Outcomes and the scores of one candidate.
 
     Attributes:
-        y: Outcomes, 0 or 1, shape (n,).
-        score: Scores, shape (n,), higher is likelier to be 1.
+        y: Outcomes, 0 or 1, shape (n,); with many classes their codes, 0 to k - 1.
+        score: Scores, shape (n,), higher is likelier to be 1; with many classes probabilities, shape (n, k).
     """
 
     y: Array
@@ -54,6 +57,68 @@ class Sample:
             more = f" ({len(bad)} such rows)" if len(bad) > 1 else ""
             raise ValueError(f"{name} is {scores[bad[0]]} in row {bad[0]}{more}, must be a finite number.")
         return cls(outcomes.astype(np.float64), scores)
+
+    @classmethod
+    def of_classes(cls, y: ArrayLike, probability: ArrayLike, *, name: str = "probability") -> Sample:
+        """Class codes and the probabilities of k classes, checked and cast; floats are kept as they are, not copied.
+
+        Args:
+            y: Class codes, 0 to k - 1, shape (n,).
+            probability: Probabilities, shape (n, k), k >= 2; the rows sum to one.
+            name: What messages call the probabilities.
+        Raises:
+            ValueError: shapes differ, nothing is there, an outcome is no class, a row is not of probabilities.
+        """
+        codes, table = np.asarray(y), np.asarray(probability)
+        if codes.ndim != 1 or len(codes) == 0:
+            raise ValueError(f"y has shape {codes.shape}, must be (n,) with n >= 1.")
+        if table.ndim != 2 or len(table) != len(codes) or table.shape[1] < 2:
+            raise ValueError(
+                f"{name} has shape {table.shape}, must be ({len(codes)}, k): a row for each of y, a column a class, "
+                "two or more."
+            )
+        classes = table.shape[1]
+        odd = ~np.isin(codes, np.arange(classes))
+        if odd.any():
+            raise ValueError(
+                f"y holds {codes[odd].flat[0]!s}, must be a class code, 0 to {classes - 1}: the number of its column."
+            )
+        if not np.issubdtype(table.dtype, np.floating):
+            table = table.astype(np.float64)
+        sums, least = table.sum(axis=1, dtype=np.float64), table.min(axis=1)
+        good = (np.abs(sums - 1) <= SUMS) & (least >= 0)  # a NaN is neither
+        if not good.all():
+            row = int(np.argmin(good))
+            raise ValueError(
+                f"{name} sums to {sums[row]:.6g} in row {row}, its least is {least[row]:.6g}; must be probabilities: "
+                "at least 0, and 1 together."
+            )
+        return cls(codes.astype(np.float64), table)
+
+    @property
+    def classes(self) -> int:
+        """How many there are; 2 where the scores are those of a binary outcome."""
+        return 2 if self.score.ndim == 1 else self.score.shape[1]
+
+    @cached_property
+    def codes(self) -> NDArray[np.intp]:
+        """Outcomes as class codes."""
+        return self.y.astype(np.intp)
+
+    @cached_property
+    def predicted(self) -> NDArray[np.intp]:
+        """The likeliest class of each row of probabilities; of equally likely ones the first."""
+        return self.score.argmax(axis=1)
+
+    @cached_property
+    def confidence(self) -> Array:
+        """The probability of the likeliest class."""
+        return np.minimum(self.score.max(axis=1).astype(np.float64), 1.0)
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """Where the likeliest class is the outcome."""
+        return self.predicted == self.codes
 
     @cached_property
     def order(self) -> NDArray[np.intp]:
@@ -134,8 +199,10 @@ class Metric:
         meaning: One plain sentence.
         probability: True where scores must be probabilities in [0, 1].
         bounds: The values it can take.
-        interval: `percentile`, or `basic` (reflected) for a metric whose resamples lean to one side.
+        interval: `percentile`, or `basic` (reflected) for a metric whose resamples lean to one side, or `both`.
         luck: For a metric that luck keeps off its best value, the lower of `bounds`: up to where, at a level.
+        many: True where it reads class codes and probabilities of shape (n, k), for any number of classes.
+        right: For a metric of many classes that reads only which rows are right: those rows.
     """
 
     name: str
@@ -145,8 +212,22 @@ class Metric:
     meaning: str = ""
     probability: bool = False
     bounds: tuple[float, float] = (-np.inf, np.inf)
-    interval: Literal["percentile", "basic"] = "percentile"
+    interval: Literal["percentile", "basic", "both"] = "percentile"
     luck: Callable[[Sample, float], float] | None = None
+    many: bool = False
+    right: Callable[[Sample], NDArray[np.bool_]] | None = None
+
+    def sample(self, y: ArrayLike, score: ArrayLike, *, name: str = "score") -> Sample:
+        """Outcomes and scores as this metric reads them.
+
+        Raises:
+            ValueError: an argument has the wrong shape or values.
+        """
+        if self.many:
+            return Sample.of_classes(y, score, name=name)
+        sample = Sample.of(y, score, name=name)
+        self.check(sample, name=name)
+        return sample
 
     def check(self, sample: Sample, *, name: str = "score") -> None:
         """Refuse scores that this metric cannot read.
@@ -163,16 +244,15 @@ class Metric:
         """The metric, once or for many draws.
 
         Args:
-            y: Outcomes, 0 or 1, shape (n,).
-            score: Scores, shape (n,).
+            y: Outcomes, 0 or 1, shape (n,); for a metric of many classes their codes.
+            score: Scores, shape (n,); for a metric of many classes probabilities, shape (n, k).
             weights: How often each row counts, >= 0, shape (B, n); None counts each row once.
         Returns:
             A float; with weights an array of shape (B,). NaN where the metric is undefined.
         Raises:
             ValueError: an argument has the wrong shape or values.
         """
-        sample = Sample.of(y, score)
-        self.check(sample)
+        sample = self.sample(y, score)
         statistic = self.prepare(sample)
         if weights is None:
             return float(statistic(Draws(sample, np.ones((1, len(sample.y)))))[0])

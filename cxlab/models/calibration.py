@@ -2,18 +2,27 @@
 
 Each calibrator is a few numbers learnt from out-of-fold predictions, so that every training row still trains the
 model itself. Which one is kept is decided by cross-fitted log loss; "none" is always among them.
+
+    choose(probability, y, folds)        # of a binary outcome, shape (n,)
+    choose_many(probability, y, folds)   # of k classes, shape (n, k)
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Self
 
 import numpy as np
+from scipy.optimize import brentq, minimize
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 
 EPSILON = 1e-6  # probabilities are kept this far from 0 and 1 before a logarithm
+LEAST = 1e-12  # those of many classes this far from 0: of thousands many are rightly small
+HOTTEST = 100.0  # temperatures lie between this and its inverse; where all rows are right, none is cold enough
+ROUNDING = 1e-9  # a smaller slope, a row, is none
+CELLS = 1 << 17  # probabilities worked on at once, so that thousands of classes stay within memory
 
 
 def clipped(probability: np.ndarray) -> np.ndarray:
@@ -114,4 +123,145 @@ def choose(
             loss = log_loss(y, crossed)
             if min(calibrator.a_, calibrator.b_) >= 0 and loss < lowest:
                 best, lowest = (calibrator, crossed), loss
+    return best
+
+
+class Temperature(BaseEstimator):
+    """Probabilities p of k classes become softmax(log p / T): one number, and no class passes another.
+
+    Guo et al. (2017), On calibration of modern neural networks, section 4.2, where log p is the logits up to a
+    constant a row, which softmax does not see. Above one T flattens, below it sharpens.
+
+    With `floor` it is (1 - e) softmax(log p / T) + e / k: for models that call impossible what happens (neighbours,
+    trees), which no temperature mends. Zhang, Kailkhura and Han (2020), Mix-n-Match, section 4.1, without their third
+    part, p itself.
+
+    Attributes:
+        temperature_: T, in [0.01, 100].
+        floor_: e, in [0, 1); 0 without `floor`.
+    """
+
+    def __init__(self, floor: bool = False) -> None:
+        self.floor = floor
+
+    @property
+    def name(self) -> str:
+        return "temperature and floor" if self.floor else "temperature"
+
+    def fit(self, probability: np.ndarray, y: np.ndarray) -> Self:
+        """Learns from probabilities, shape (n, k), and class codes, shape (n,): T of the least log loss.
+
+        The loss is convex in 1 / T, so that its slope has one zero; where it has none within bounds T is at a bound.
+        With a floor it is a search that starts from T = 1 and e = 0.01. Rows that say nothing (each class as likely
+        as the next) leave T at one.
+        """
+
+        self.floor_ = 0.0
+
+        def slope(sharpness: float) -> float:
+            return -float(_own(probability, y, sharpness)[1].sum())
+
+        flattest, sharpest = slope(1 / HOTTEST), slope(HOTTEST)
+        if max(abs(flattest), abs(sharpest)) < ROUNDING * len(y):
+            sharpness = 1.0
+        elif self.floor:
+            sharpness, self.floor_ = _sharpness_and_floor(probability, y)
+        elif flattest >= 0:
+            sharpness = 1 / HOTTEST
+        elif sharpest <= 0:
+            sharpness = HOTTEST
+        else:
+            sharpness = float(brentq(slope, 1 / HOTTEST, HOTTEST, xtol=1e-6, rtol=1e-6))
+        self.temperature_ = 1 / sharpness
+        return self
+
+    def apply(self, probability: np.ndarray) -> np.ndarray:
+        """Probabilities, shape (n, k), rows sum to one."""
+        found = np.empty(np.shape(probability), dtype=np.float64)
+        for rows, logs in _logs(probability):
+            found[rows] = (1 - self.floor_) * _softmax(logs / self.temperature_) + self.floor_ / logs.shape[1]
+        return found
+
+
+ManyCalibrator = NoCalibration | Temperature
+
+
+def _logs(probability: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Log-probabilities, some rows at a time."""
+    n, k = probability.shape
+    size = max(1, CELLS // k)
+    for start in range(0, n, size):
+        rows = slice(start, min(start + size, n))
+        yield rows, np.log(np.maximum(probability[rows].astype(np.float64), LEAST))
+
+
+def _own(probability: np.ndarray, y: np.ndarray, sharpness: float) -> tuple[np.ndarray, np.ndarray]:
+    """What softmax(sharpness * log p) gives to the class that happened, and the slope of its logarithm, shape (n,)."""
+    own, slopes = np.empty(len(y)), np.empty(len(y))
+    for rows, logs in _logs(probability):
+        each = np.arange(len(logs))
+        soft = _softmax(sharpness * logs)
+        own[rows] = soft[each, y[rows]]
+        slopes[rows] = logs[each, y[rows]] - np.einsum("nk,nk->n", soft, logs)
+    return own, slopes
+
+
+def _sharpness_and_floor(probability: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """1 / T and e of the least log loss."""
+    k = probability.shape[1]
+
+    def loss(place: np.ndarray) -> tuple[float, np.ndarray]:
+        sharpness, floor = np.exp(place[0]), expit(place[1])
+        own, slopes = _own(probability, y, sharpness)
+        mixed = (1 - floor) * own + floor / k
+        by_sharpness = (1 - floor) * own * slopes * sharpness / mixed
+        by_floor = (1 / k - own) * floor * (1 - floor) / mixed
+        return -float(np.log(mixed).mean()), -np.array([by_sharpness.mean(), by_floor.mean()])
+
+    widest = np.log(HOTTEST)
+    bounds = [(-widest, widest), (logit(EPSILON), logit(1 - EPSILON))]
+    found = minimize(loss, [0.0, logit(0.01)], jac=True, method="L-BFGS-B", bounds=bounds).x
+    return float(np.exp(found[0])), float(expit(found[1]))
+
+
+def _softmax(logs: np.ndarray) -> np.ndarray:
+    raised = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+def log_loss_many(y: np.ndarray, probability: np.ndarray) -> float:
+    """The mean of -log p of what happened; `y` holds class codes, `probability` has shape (n, k)."""
+    own = probability[np.arange(len(y)), y].astype(np.float64)
+    return float(-np.mean(np.log(np.maximum(own, LEAST))))
+
+
+def choose_many(
+    probability: np.ndarray, y: np.ndarray, folds: list[np.ndarray], *, forward: bool = False
+) -> tuple[ManyCalibrator, np.ndarray]:
+    """None, a temperature or one with a floor: that of the lowest cross-fitted log loss, and its probabilities.
+
+    An offset a class would turn the order of classes around. On banking77 (77 classes, 10,003 questions) it lowered
+    the loss of naive Bayes by 0.05 nats more than a temperature, that of a good logistic regression not at all.
+
+    Args:
+        probability: Out-of-fold probabilities of k classes, shape (n, k), rows sum to one.
+        y: Class codes, 0 to k - 1, shape (n,).
+        folds: Positions of each validation fold; together they are all n.
+        forward: The folds are in the order of time: each is calibrated by earlier ones alone, the first by none.
+    Returns:
+        The calibrator fitted on all n, and probabilities of shape (n, k), each from a calibrator that has not seen it.
+        It is none where a fold would have to learn from rows of one class.
+    """
+    best: tuple[ManyCalibrator, np.ndarray] = (NoCalibration(), probability)
+    lowest = log_loss_many(y, probability)
+    for calibrator in (Temperature(), Temperature(floor=True)):
+        crossed = np.array(probability, dtype=np.float64)
+        for fold in folds[1:] if forward else folds:
+            rest = np.arange(fold[0]) if forward else np.setdiff1d(np.arange(len(y)), fold)
+            if len(np.unique(y[rest])) < 2:
+                return best
+            crossed[fold] = Temperature(calibrator.floor).fit(probability[rest], y[rest]).apply(probability[fold])
+        loss = log_loss_many(y, crossed)
+        if loss < lowest:
+            best, lowest = (calibrator.fit(probability, y), crossed), loss
     return best

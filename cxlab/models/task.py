@@ -68,6 +68,8 @@ class Task:
         outcome: (table, rows of a published test part or None) to class codes.
         metrics: Value params to the metrics by which models are judged.
         selection_metric: The metric by which search chooses, unless params name another.
+        many: The outcome has any number of classes, and probabilities have shape (n, classes); else it has two, and
+            those of the second have shape (n,).
     """
 
     name: str
@@ -75,6 +77,19 @@ class Task:
     outcome: Callable[..., np.ndarray]
     metrics: Callable[[ValueParams], tuple[Metric, ...]]
     selection_metric: str
+    many: bool = False
+
+
+def probabilities(estimator: BaseEstimator, rows: pd.DataFrame, classes: int | None) -> np.ndarray:
+    """What a fitted estimator says of cast rows: of `classes` classes, shape (n, classes), those that it never saw 0;
+    of two, None, that of the second, shape (n,).
+    """
+    found = estimator.predict_proba(rows)
+    if classes is None:
+        return found[:, 1]
+    every = np.zeros((len(found), classes))
+    every[:, estimator.classes_] = found
+    return every
 
 
 class Model(ClassifierMixin, BaseEstimator):
@@ -85,34 +100,40 @@ class Model(ClassifierMixin, BaseEstimator):
         members: Fitted estimators on the cast rows.
         weights: Their shares, summing to one; a single candidate has one member.
         calibrator: Applied to the weighted mean.
+        labels: Names of the classes where there may be more than two, in the order of their codes.
     """
+
+    labels: tuple[str, ...] | None = None  # versions registered before there were many classes have none
 
     def __init__(
         self,
         schema: Schema,
         members: Sequence[BaseEstimator],
         weights: Sequence[float],
-        calibrator: calibration.Calibrator,
+        calibrator: calibration.Calibrator | calibration.ManyCalibrator,
+        labels: tuple[str, ...] | None = None,
     ) -> None:
         self.schema = schema
         self.members = members
         self.weights = weights
         self.calibrator = calibrator
-        self.classes_ = np.array([0, 1])
+        self.labels = labels
+        self.classes_ = np.arange(2 if labels is None else len(labels))
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
     def uncalibrated(self, encoded: pd.DataFrame) -> np.ndarray:
-        """What the calibrator gets for cast rows: the members' weighted mean, shape (n,)."""
+        """What the calibrator gets for cast rows: the members' weighted mean, as `probabilities` shapes it."""
+        classes = None if self.labels is None else len(self.labels)
         pairs = zip(self.weights, self.members, strict=True)
-        return sum(weight * member.predict_proba(encoded)[:, 1] for weight, member in pairs)
+        return np.sum([weight * probabilities(member, encoded, classes) for weight, member in pairs], axis=0)
 
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
-        """Probabilities of raw rows, shape (n, 2)."""
-        probability = self.calibrator.apply(self.uncalibrated(self.schema.encode(X)))
-        return np.column_stack([1 - probability, probability])
+        """Probabilities of raw rows, shape (n, classes)."""
+        found = self.calibrator.apply(self.uncalibrated(self.schema.encode(X)))
+        return np.column_stack([1 - found, found]) if self.labels is None else found
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:
-        """The likelier class of raw rows, shape (n,)."""
-        return (self.predict_proba(X)[:, 1] > 0.5).astype(np.int64)
+        """The likeliest class of raw rows, shape (n,)."""
+        return self.predict_proba(X).argmax(axis=1)

@@ -31,7 +31,7 @@ from cxlab.metrics.classification import Metric
 from cxlab.metrics.intervals import Comparison, Evaluation, evaluate
 from cxlab.models import calibration
 from cxlab.models.search import Trials, search
-from cxlab.models.task import Candidate, Model, Task
+from cxlab.models.task import Candidate, Model, Task, probabilities
 from cxlab.params import Params
 from cxlab.places import store_folder
 
@@ -48,7 +48,11 @@ def task_of(name: str) -> Task:
         from cxlab.models import churn
 
         return churn.TASK
-    raise ParamsError(unknown("Task", name, ["churn"]))
+    if name == "intent":
+        from cxlab.models import intent
+
+        return intent.TASK
+    raise ParamsError(unknown("Task", name, ["churn", "intent"]))
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Fitted:
         title: In words.
         model: What would be registered.
         settings: The settings that search chose; for a blend its members' weights.
-        validation: Calibrated, cross-fitted probabilities of the validated training rows, shape (n_validated,).
+        validation: Calibrated, cross-fitted probabilities of the validated training rows, shape (n_validated,) or
+            (n_validated, classes).
         history: One entry a trial.
         constant: It tells nobody apart.
     """
@@ -88,7 +93,7 @@ class Training(Result):
         validation: Metrics on cross-validated training rows, by which it was chosen.
         evaluation: Metrics on the test part.
         outcome_test: Shape (n_test,).
-        scores: Test probabilities by candidate, each (n_test,).
+        scores: Test probabilities by candidate, each (n_test,) or (n_test, classes).
         seconds: How long search and fits took.
     """
 
@@ -199,7 +204,7 @@ def train(table: Table, params: Params, *, storage: Path | Literal["default"] | 
         return (-value if metric.higher_is_better else value), predictions
 
     with progress(f"Search for {params.name}") as bar:
-        found = search(
+        trials = search(
             candidates,
             cross_validated,
             budget_s=params.search.budget_s,
@@ -209,14 +214,15 @@ def train(table: Table, params: Params, *, storage: Path | Literal["default"] | 
             key=_search_key(table, params),
             storage=_storage() if storage == "default" else storage,
         )
-    fitted = _with_blend(_fit_all(candidates, found, ground), found, ground, metric)
+    fitted = _with_blend(_fit_all(candidates, trials, ground), trials, ground, metric)
     metrics, seed = task.metrics(params.value), params.split.seed
     validation = evaluate(ground.y_valid, {c.name: c.validation for c in fitted}, metrics, seed=seed)
     selected = _select(fitted, validation, metric, params.search.select)
     rows = table.frame if table.test is None else table.test
     y_test = task.outcome(table, rows)[ground.split.test]
     rows = rows.iloc[ground.split.test]
-    scores = {candidate.name: candidate.model.predict_proba(rows)[:, 1] for candidate in fitted}
+    found = {candidate.name: candidate.model.predict_proba(rows) for candidate in fitted}
+    scores = found if task.many else {name: each[:, 1] for name, each in found.items()}
     evaluation = evaluate(y_test, scores, metrics, seed=seed)
     return Training(
         task=params.task,
@@ -242,6 +248,7 @@ class _Ground:
     X: pd.DataFrame
     y: np.ndarray
     seed: int
+    labels: tuple[str, ...] | None
 
     @functools.cached_property
     def y_valid(self) -> np.ndarray:
@@ -258,18 +265,25 @@ class _Ground:
         """A calibrator learnt from out-of-fold predictions, and what it makes of them, cross-fitted."""
         if constant:
             return calibration.NoCalibration(), predictions
-        return calibration.choose(predictions, self.y_valid, self.fold_positions, forward=self.split.forward)
+        choose = calibration.choose if self.labels is None else calibration.choose_many
+        return choose(predictions, self.y_valid, self.fold_positions, forward=self.split.forward)
 
     def out_of_fold(self, candidate: Candidate, settings: dict[str, Any]) -> np.ndarray:
         build = functools.partial(candidate.build, self.schema, settings, self.seed)
-        return np.concatenate(_parallel((_fit_predict, build(), self.X, self.y, fold) for fold in self.split.folds))
+        classes = None if self.labels is None else len(self.labels)
+        calls = ((_fit_predict, build(), self.X, self.y, fold, classes) for fold in self.split.folds)
+        return np.concatenate(_parallel(calls))
+
+    def model(self, members: list[BaseEstimator], weights: list[float], calibrator: Any) -> Model:
+        return Model(self.schema, members, weights, calibrator, self.labels)
 
 
 def _ground(task: Task, table: Table, params: Params) -> _Ground:
     y = task.outcome(table)
     split = make_split(table, y, params.split)
     schema = table.schema(split.train)
-    return _Ground(schema, split, schema.encode(table.frame.iloc[split.train]), y[split.train], params.split.seed)
+    X, labels = schema.encode(table.frame.iloc[split.train]), table.classes if task.many else None
+    return _Ground(schema, split, X, y[split.train], params.split.seed, labels)
 
 
 def _chosen_candidates(task: Task, names: Sequence[str] | None) -> tuple[Candidate, ...]:
@@ -313,9 +327,11 @@ def _search_key(table: Table, params: Params) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _fit_predict(estimator: BaseEstimator, X: pd.DataFrame, y: np.ndarray, fold: Any) -> np.ndarray:
+def _fit_predict(
+    estimator: BaseEstimator, X: pd.DataFrame, y: np.ndarray, fold: Any, classes: int | None
+) -> np.ndarray:
     rows, valid = fold
-    return estimator.fit(X.iloc[rows], y[rows]).predict_proba(X.iloc[valid])[:, 1]
+    return probabilities(estimator.fit(X.iloc[rows], y[rows]), X.iloc[valid], classes)
 
 
 def _parallel(calls: Any) -> list[Any]:
@@ -334,7 +350,7 @@ def _fit_all(candidates: Sequence[Candidate], found: Mapping[str, Trials], groun
     for candidate, member in zip(candidates, members, strict=True):
         trials = found[candidate.name]
         calibrator, validation = ground.calibrated(trials.predictions, constant=candidate.constant)
-        model = Model(ground.schema, [member], [1.0], calibrator)
+        model = ground.model([member], [1.0], calibrator)
         line = Fitted(candidate.name, candidate.title, model, trials.settings, validation, trials.history)
         lines.append(replace(line, constant=candidate.constant))
     return tuple(lines)
@@ -365,7 +381,7 @@ def _with_blend(
         return fitted
     weights = {ranked[0].name: round(weight, 2), ranked[1].name: round(1 - weight, 2)}
     members = [candidate.model.members[0] for candidate in ranked]
-    model = Model(ground.schema, members, list(weights.values()), calibrator)
+    model = ground.model(members, list(weights.values()), calibrator)
     title = " + ".join(f"{share:.0%} {name}" for name, share in weights.items())
     return (*fitted, Fitted(BLEND, title, model, dict(weights), validation))
 

@@ -61,6 +61,7 @@ class DataParams(_Section):
     id: str | None = None
     target: str | None = None
     positive: Annotated[str, BeforeValidator(_as_text)] = "yes"
+    text: str | None = None
     time: str | None = None
     timezone: str = "UTC"
     segments: tuple[str, ...] = ()
@@ -118,7 +119,7 @@ class Params(_Section):
         events: How the rows are made where `data.path` holds raw events.
     """
 
-    task: Literal["churn"] = "churn"
+    task: Literal["churn", "intent"] = "churn"
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$")
     data: DataParams
     split: SplitParams = SplitParams()
