@@ -65,7 +65,7 @@ def test_the_commented_files_name_every_key() -> None:
 def test_what_a_run_keeps_of_its_params_is_read_back_the_same() -> None:
     params = load_params(ROOT / "params" / "churn.yaml")
     assert Params.model_validate_json(params.model_dump_json()) == params
-    assert params.flat()["events.features"][:2] == ["count_page_view_90d", "visits_30d"]
+    assert params.flat()["events.features"][:2] == ["page_views_90d", "visits_30d"]
 
 
 EVENTS: dict[str, Any] = {

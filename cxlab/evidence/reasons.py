@@ -66,15 +66,19 @@ def phrases(path: str | Path | None = None) -> dict[str, Phrase]:
     return found
 
 
+_COUNT = "{value:g}"
+_SHOWN = {"share": "{value:.0%}", "days": "{value:.1f} days", "events": _COUNT, "values": _COUNT, "as recorded": _COUNT}
+
+
 def wording_of(subject: Subject) -> Wording:
     """Phrases by column: those of `params/reasons.yaml`, and of other columns their declared meaning."""
     told = {}
     for column in subject.model.schema.columns:
         if column.name in subject.table.meanings:
             description, unit = subject.table.meanings[column.name]
-            text = description.replace("{", "{{").replace("}", "}}")
-            shown = f"{{value:g}} {unit}" if column.kind == "number" else "{value}"
-            told[column.name] = Phrase(phrase=f"{text}: {shown}", unit=unit)
+            text = description.partition("; ")[0].replace(" before the cutoff", "")  # the customer's cutoff is now
+            shown = _SHOWN.get(unit, f"{{value:g}} {unit}") if column.kind == "number" else "{value}"
+            told[column.name] = Phrase(phrase=text.replace("{", "{{").replace("}", "}}") + f": {shown}", unit=unit)
     return told | dict(phrases())
 
 

@@ -187,7 +187,9 @@ class Feature(Which):
         )  # fmt: skip
         if self.kind == "ratio":
             return text
-        return text + (" before the cutoff" if self.window == ALL else f" in the {self.window} days before the cutoff")
+        what, otherwise, null = text.partition("; ")
+        when = " before the cutoff" if self.window == ALL else f" in the {self.window} days before the cutoff"
+        return what + when + otherwise + null
 
 
 class Outcome(Which):
