@@ -2,7 +2,7 @@
 
     admitted = admit("events.parquet", params.events)
     admitted.events        # the contract's columns; customer_id is filled
-    admitted            # how many rows came in, and where each went
+    admitted               # how many rows came in, and where each went
 
 Features, training, scoring and pages get events from here alone. In this order: what breaks the contract is set aside;
 who was forgotten is left out; identifiers become pseudonyms, and keys that meet become one customer; what a customer
