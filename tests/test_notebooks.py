@@ -81,7 +81,7 @@ def test_02_train_churn(trained: tuple[str, dict[str, Any]]) -> None:
     assert {row["name"] for row in facts["candidates"]} >= {"prior", "logistic", "lightgbm"}
     assert facts["trials"] == 3
     auc = facts["metrics"]["roc_auc"]
-    assert auc["low"] > 0.6  # what the hazard itself reaches a quarter ahead is about 0.73
+    assert auc["low"] > 0.6  # the hazard itself reaches 0.741 there, in a larger world
     assert auc["value"] == pytest.approx(0.714, abs=0.03)  # the defaults, measured: 0.714
     prior = next(row for row in facts["comparison"] if row["candidate"] == "prior" and row["metric"] == "log_loss")
     assert prior["verdict"] == "worse"

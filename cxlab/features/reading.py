@@ -7,6 +7,7 @@ same on both engines, but for the names of two functions (`SPELLINGS`).
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import ibis
 import pandas as pd
 import pyarrow as pa
@@ -32,6 +34,8 @@ def connection(con: Any, events: Any) -> Any:
     con = con or (events._find_backend() if hasattr(events, "_find_backend") else None)
     if con is None:
         con = ibis.duckdb.connect(temp_directory=tempfile.gettempdir(), memory_limit="2GB")
+        with contextlib.suppress(duckdb.InvalidInputException):  # in Jupyter without ipywidgets: there it is off anyway
+            con.raw_sql("SET enable_progress_bar = false")  # else it is printed among what a program reads
     if con.name not in SPELLINGS:
         raise ParamsError(f"con == {con.name!r}, must be duckdb or pyspark.")
     con.raw_sql("SET TimeZone = 'UTC'" if con.name == "duckdb" else "SET spark.sql.session.timeZone = UTC")
