@@ -38,7 +38,7 @@ from cxlab.data.taxonomy import KEYS
 from cxlab.digest import sha256
 from cxlab.display import PALETTE, Result, axes, row_height
 from cxlab.errors import DataError, ParamsError, StoreError, unknown
-from cxlab.places import private_folder
+from cxlab.places import hold, private_folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -176,8 +176,10 @@ def is_forgotten(ids: Iterable[Any], *, kind: str = "customer_id", key: bytes | 
     if kind not in KINDS:
         raise ParamsError(unknown("Kind", kind, KINDS))
     column = ids if isinstance(ids, pd.Series) else pd.Series(list(ids), dtype=object)
-    key = secret_key() if key is None else key
     buried = {mark for _, mark in _tombstones()}
+    if not buried:
+        return pd.Series(False, index=column.index)
+    key = secret_key() if key is None else key
     codes, values = pd.factorize(column)
     found = np.array([*(_mark(kind, value, key) in buried for value in values), False])
     return pd.Series(found[codes], index=column.index)
@@ -408,7 +410,7 @@ def _erase(path: Path, view: _View, drop: np.ndarray) -> Found:
     part = path.with_name(f".{path.name}{PART}")
     try:
         with path.open("rb") as file:
-            if not _locked(file):  # a server that logs would go on writing to what is no longer there
+            if not hold(file.fileno()):  # a server that logs would go on writing to what is no longer there
                 return Found(str(path), "in use", reason="Another process writes to it: stop it, then forget again.")
             (_write_parquet if _is_parquet(path) else _write_csv)(path, part, drop)
             shutil.copymode(path, part)
@@ -490,22 +492,9 @@ def _alone() -> Iterator[None]:
     folder = private_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(folder / TOMBSTONES, os.O_RDWR | os.O_CREAT, 0o600)) as file:
-        if not _locked(file):
+        if not hold(file.fileno()):
             raise StoreError("Another process is forgetting a customer. Try again when it is done.")
         yield
-
-
-def _locked(file: IO[Any]) -> bool:
-    """Whether nobody else holds the file; then this process does, until it closes it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: can't be told
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _line(error: Exception) -> str:

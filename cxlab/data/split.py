@@ -24,6 +24,7 @@ FOLDS = 5
 MIN_PER_CLASS = 2 * FOLDS  # two of each class in every fold: below, a fold's score means nothing
 
 DAY = 86_400_000_000  # microseconds
+NO_TIME = "Not applicable: data.time names no column, so nothing says which rows came later."
 
 Fold = tuple[np.ndarray, np.ndarray]
 

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from cxlab.data.schema import Column, Schema
-from cxlab.data.split import times
+from cxlab.data.split import NO_TIME, times
 from cxlab.display import PALETTE, Result, axes_grid, sentence
 from cxlab.errors import DataError
 from cxlab.evidence.shift import MIN_WEIGHT, weights_of
@@ -52,7 +52,7 @@ class OverTime(Result):
     @property
     def note(self) -> str:  # type: ignore[override]
         if not self.applies:
-            return "Not applicable: data.time names no column, so nothing says which rows came later."
+            return NO_TIME
         if not self.loud:
             return "Nothing moved by much between the first period and the later ones."
         return f"THE WORLD MOVED: {'; '.join(self.loud)}. Trust what the latest periods say."

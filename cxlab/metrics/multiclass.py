@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from cxlab.display import GREY, PALETTE, Result, axes, interval_plot
+from cxlab.display import GREY, PALETTE, Result, axes, interval_plot, sentence
 from cxlab.metrics import classification
 from cxlab.metrics.bootstrap import check_level, wilson
 from cxlab.metrics.sample import Array, Draws, Metric, Sample, Statistic, ratio
@@ -322,10 +322,7 @@ class Confusions(Result):
 
         shown = self.table.head(PAIRS)
         if shown.empty:
-            ax = axes(self.title, height=1.5)
-            ax.text(0.5, 0.5, f"None of {self.n:,} rows is wrong.", ha="center", va="center", transform=ax.transAxes)
-            ax.set_axis_off()
-            return ax
+            return sentence(self.title, f"None of {self.n:,} rows is wrong.")
         all_of = len(self.table)
         pairs = f"The {len(shown)} most frequent of {all_of:,} pairs" if all_of > PAIRS else "All pairs"
         ax = axes(f"{pairs}: {shown['n'].sum():,} of {self.wrong:,} errors", width=10.0, height=_height(shown))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pandas as pd
 
-from cxlab.data.split import make_split
+from cxlab.data.split import NO_TIME, make_split
 from cxlab.display import Result, axes, interval_plot, sentence
 from cxlab.metrics.intervals import evaluate
 from cxlab.models.training import BLEND, Training, task_of
@@ -42,7 +42,7 @@ class SplitGap(Result):
     @property
     def note(self) -> str:  # type: ignore[override]
         if not self.applies:
-            return "Not applicable: data.time names no column, so nothing says which rows came later."
+            return NO_TIME
         random, temporal = self.rows["value"]
         apart = self.rows["low"].iloc[0] > self.rows["high"].iloc[1]
         told = "the world moved" if apart else "no difference beyond noise"

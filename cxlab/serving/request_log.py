@@ -18,6 +18,7 @@ from typing import Any
 
 from cxlab.data.schema import number_of
 from cxlab.errors import ParamsError
+from cxlab.places import hold
 from cxlab.release.scorer import Bundle, Scores
 
 TAIL = 1 << 23  # bytes in which the last line break of a log is looked for
@@ -57,7 +58,7 @@ class RequestLog:
         found = os.fstat(self._file)
         if not stat.S_ISREG(found.st_mode):
             raise ParamsError(f"The log {self.path} is no plain file. Name another.")
-        if _taken(self._file):
+        if not hold(self._file):
             raise ParamsError(f"The log {self.path} is written by another server. Name another file.")
         begins = os.pread(self._file, len(header), 0)
         if header.startswith(begins) and found.st_size < len(header):
@@ -108,16 +109,3 @@ def _lines(rows: Sequence[Sequence[Any]]) -> bytes:
     # This line end makes the writer quote both of its characters within a value.
     csv.writer(held, lineterminator="\r\n").writerows(rows)
     return held.getvalue().encode()
-
-
-def _taken(file: int) -> bool:
-    """Whether another process holds the file; if none does, this one does until it closes it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: can't be told
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    return False
