@@ -1,6 +1,7 @@
 """What a model reads, and how raw values are cast to it: at training and wherever it scores.
 
-This module travels with every bundle, so it knows numpy, pandas and its own kind alone.
+This module travels with every bundle, so it knows numpy, pandas and its own kind alone. Words are cast without the
+personal data in them, so no model ever sees it, at training or at serving.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import missing_column
+from .personal import masked
 
 MISSING = "(missing)"
 TRUTH = frozenset({"true", "false"})  # how text writes the two values of a column of booleans
@@ -86,6 +88,8 @@ class Column:
             held = (n if -LARGEST <= (n := number_of(value)) <= LARGEST else np.nan for value in values)
             return np.array(list(held), np.float32)
         texts = [text_of(value) for value in values]
+        if self.kind == "text":
+            texts = [text and masked(text)[0] for text in texts]
         missing = "" if self.kind == "text" else MISSING
         if self.categories and TRUTH.issuperset(self.categories):
             texts = [text and text.lower() for text in texts]

@@ -1,4 +1,4 @@
-"""Words and characters of a customer's text as numbers, learnt from training rows alone.
+"""Words, pieces of words and pairs of words of a customer's text as numbers, learnt from training rows alone.
 
 TF-IDF with sublinear term frequency (Salton and Buckley 1988, Term-weighting approaches in automatic text retrieval):
 words and pairs of words say what is meant, pieces of words survive typos and endings.
@@ -14,8 +14,9 @@ from sklearn.preprocessing import FunctionTransformer
 
 from cxlab.data.schema import Schema
 from cxlab.errors import DataError
+from cxlab.features.terms import Terms
 
-WORD = r"(?u)\b\w+\b"  # one letter is a word too: "i", "a"
+STEM = 4  # characters that the words of a pair begin with
 
 
 def text_column(schema: Schema) -> FunctionTransformer:
@@ -36,14 +37,23 @@ def _only(rows: pd.DataFrame, name: str) -> np.ndarray:
 
 def words(longest: int = 2) -> TfidfVectorizer:
     """Words and runs of up to `longest` words."""
-    return TfidfVectorizer(ngram_range=(1, longest), token_pattern=WORD, sublinear_tf=True, dtype=np.float32)
+    return _weighted(Terms("words", longest))
 
 
-def characters(longest: int = 5) -> TfidfVectorizer:
+def pieces(longest: int = 5) -> TfidfVectorizer:
     """Runs of 2 to `longest` characters within words, their borders included."""
-    return TfidfVectorizer(analyzer="char_wb", ngram_range=(2, longest), sublinear_tf=True, dtype=np.float32)
+    return _weighted(Terms("pieces", longest))
 
 
-def words_and_characters(longest_words: int = 2, longest_characters: int = 5) -> FeatureUnion:
-    """Both, side by side."""
-    return FeatureUnion([("words", words(longest_words)), ("characters", characters(longest_characters))])
+def pairs(stem: int = STEM) -> TfidfVectorizer:
+    """Pairs of words near each other, by their beginnings; one that a single text has says nothing of others."""
+    return _weighted(Terms("pairs", stem), least=2)
+
+
+def _weighted(terms: Terms, least: int = 1) -> TfidfVectorizer:
+    return TfidfVectorizer(analyzer=terms, min_df=least, sublinear_tf=True, dtype=np.float32)
+
+
+def all_terms(longest_piece: int = 5) -> FeatureUnion:
+    """Words, pieces and pairs, side by side."""
+    return FeatureUnion([("words", words()), ("pieces", pieces(longest_piece)), ("pairs", pairs())])

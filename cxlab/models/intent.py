@@ -5,52 +5,27 @@ To add one, write how it is built and what may be searched, and append it to `CA
 
 from __future__ import annotations
 
-from threading import Lock
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
-from sklearn.pipeline import Pipeline
-from sklearn.svm import LinearSVC
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import FeatureUnion, Pipeline
 
 from cxlab.data.schema import Schema
 from cxlab.data.table import Table
-from cxlab.features.text import text_column, words, words_and_characters
+from cxlab.errors import ParamsError
+from cxlab.features import encoder
+from cxlab.features.encoder import SentenceEncoder
+from cxlab.features.text import all_terms, text_column, words
 from cxlab.metrics.classification import Metric
 from cxlab.metrics.multiclass import intent_metrics
+from cxlab.models import deep
+from cxlab.models.margins import LandmarkRidge, SoftMargins
 from cxlab.models.task import Candidate, Space, Task
-from cxlab.params import ValueParams
+from cxlab.params import Params, ValueParams
 
-_ONE_AT_A_TIME = Lock()  # LIBLINEAR draws from one generator a process: threads would make a fit depend on others
-
-
-class SoftMargins(ClassifierMixin, BaseEstimator):
-    """A linear support vector machine whose margins become probabilities by softmax; a temperature calibrates them.
-
-    One class against the others (Fan et al. 2008, LIBLINEAR), which suits short texts with many classes.
-
-    Args:
-        C: Inverse strength of regularisation, > 0.
-        seed: Of the solver.
-    """
-
-    def __init__(self, C: float = 0.5, seed: int = 0) -> None:
-        self.C = C
-        self.seed = seed
-
-    def fit(self, X: Any, y: np.ndarray) -> Self:
-        """Learns from sparse rows of shape (n, d) and class codes of shape (n,)."""
-        with _ONE_AT_A_TIME:
-            self.machine_ = LinearSVC(C=self.C, random_state=self.seed).fit(X, y)
-        self.classes_ = self.machine_.classes_
-        return self
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities, shape (n, classes)."""
-        margins = self.machine_.decision_function(X)
-        return softmax(np.column_stack([-margins, margins]) if margins.ndim == 1 else margins, axis=1)
+SCALE = 2.0  # of an embedding beside the three blocks of terms, each of length 1
 
 
 def prior(schema: Schema, settings: dict[str, Any], seed: int) -> Pipeline:  # noqa: ARG001
@@ -59,14 +34,60 @@ def prior(schema: Schema, settings: dict[str, Any], seed: int) -> Pipeline:  # n
 
 
 def word_machine(schema: Schema, settings: dict[str, Any], seed: int) -> Pipeline:
-    """Words and pairs of words."""
-    return Pipeline([("text", text_column(schema)), ("words", words()), ("model", SoftMargins(settings["C"], seed))])
+    """Words and runs of two."""
+    return Pipeline([("text", text_column(schema)), ("terms", words()), ("model", SoftMargins(settings["C"], seed))])
 
 
-def character_machine(schema: Schema, settings: dict[str, Any], seed: int) -> Pipeline:
-    """Words, pairs of words and pieces of words."""
-    both = words_and_characters(longest_characters=settings["longest"])
-    return Pipeline([("text", text_column(schema)), ("both", both), ("model", SoftMargins(settings["C"], seed))])
+def term_machine(schema: Schema, settings: dict[str, Any], seed: int) -> Pipeline:
+    """Words, pieces of words and pairs of words."""
+    terms = all_terms(settings["longest"])
+    return Pipeline([("text", text_column(schema)), ("terms", terms), ("model", SoftMargins(settings["C"], seed))])
+
+
+def vector_regression(schema: Schema, settings: dict[str, Any], seed: int) -> Pipeline:  # noqa: ARG001
+    """Sentence vectors and a linear model."""
+    model = LogisticRegression(C=settings["C"], tol=3e-4, max_iter=300)
+    return Pipeline(
+        [("text", text_column(schema)), ("vectors", SentenceEncoder(settings["encoder"])), ("model", model)]
+    )
+
+
+def vector_landmarks(schema: Schema, settings: dict[str, Any], seed: int) -> Pipeline:
+    """Sentence vectors and how near they are to centres of each intent."""
+    model = LandmarkRidge(g=settings["g"], ridge=settings["ridge"], seed=seed)
+    return Pipeline(
+        [("text", text_column(schema)), ("vectors", SentenceEncoder(settings["encoder"])), ("model", model)]
+    )
+
+
+def both_machine(schema: Schema, settings: dict[str, Any], seed: int) -> Pipeline:
+    """Terms and sentence vectors side by side."""
+    terms = [*all_terms().transformer_list, ("vectors", SentenceEncoder(settings["encoder"], scale=SCALE))]
+    model = SoftMargins(settings["C"], seed)
+    return Pipeline([("text", text_column(schema)), ("terms", FeatureUnion(terms)), ("model", model)])
+
+
+def fine_tuned(schema: Schema, settings: dict[str, Any], seed: int) -> Pipeline:
+    """The encoder itself, taught the intents."""
+    model = deep.FineTuned(settings["encoder"], epochs=settings["epochs"], seed=seed)
+    return Pipeline([("text", text_column(schema)), ("model", model)])
+
+
+def needs_encoder(params: Params) -> str | None:
+    """Why there is no encoder. That the default one is not installed is no mistake; that another is not there is.
+
+    Raises:
+        ParamsError: The params name an encoder, and it can't be used.
+    """
+    reason = encoder.available(params.encoder)
+    if reason is not None and params.encoder != encoder.DEFAULT:
+        raise ParamsError(f"encoder: {reason}")
+    return reason
+
+
+def needs_torch(params: Params) -> str | None:
+    """Why nothing can be fine-tuned here."""
+    return needs_encoder(params) or deep.available(params.encoder)
 
 
 CANDIDATES = (
@@ -74,10 +95,46 @@ CANDIDATES = (
     Candidate("words", "a linear model of words", word_machine, default={"C": 0.5}, space=Space(C=(0.1, 3.0, "log"))),
     Candidate(
         "words_characters",
-        "a linear model of words and characters",
-        character_machine,
+        "a linear model of words, their pieces and pairs",
+        term_machine,
         default={"C": 0.5, "longest": 5},
         space=Space(C=(0.1, 3.0, "log"), longest=(4, 6)),
+    ),
+    Candidate(
+        "encoder",
+        "a linear model of sentence vectors",
+        vector_regression,
+        default={"C": 30.0},
+        space=Space(C=(3.0, 300.0, "log")),
+        told=("encoder",),
+        needs=needs_encoder,
+    ),
+    Candidate(
+        "encoder_landmarks",
+        "nearness of sentence vectors to centres of each intent",
+        vector_landmarks,
+        default={"g": 3.0, "ridge": 0.1},
+        space=Space(g=(1.5, 8.0, "log"), ridge=(0.03, 1.0, "log")),
+        told=("encoder",),
+        needs=needs_encoder,
+    ),
+    Candidate(
+        "both",
+        "a linear model of terms and sentence vectors",
+        both_machine,
+        default={"C": 0.5},
+        space=Space(C=(0.1, 3.0, "log")),
+        told=("encoder",),
+        needs=needs_encoder,
+    ),
+    Candidate(
+        "fine_tuned",
+        "the encoder, taught the intents",
+        fine_tuned,
+        default={"epochs": 3},
+        told=("encoder",),
+        needs=needs_torch,
+        costly=True,
     ),
 )
 

@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from cxlab.data.schema import Schema
+from cxlab.errors import ParamsError
+from cxlab.features.encoder import SentenceEncoder
 from cxlab.metrics.classification import Metric
 from cxlab.models import calibration
-from cxlab.params import ValueParams
+from cxlab.models.answer import Answers, Doubt, Spoken, answer
+from cxlab.params import Params, ValueParams
 
 if TYPE_CHECKING:
     import optuna
+
+UNSEEN = 5.0  # how far below all others the margin of a class lies that a member never saw
 
 
 class Space:
@@ -48,6 +54,9 @@ class Candidate:
         default: Settings of the first trial.
         space: What later trials may change.
         constant: It tells nobody apart, so it is neither calibrated nor blended.
+        told: Keys of the params that its settings get besides those that are searched.
+        needs: Params to why it can't run here, None where it can.
+        costly: It runs only where params name it.
     """
 
     name: str
@@ -56,6 +65,9 @@ class Candidate:
     default: Mapping[str, Any] = field(default_factory=dict)
     space: Space = field(default_factory=Space)
     constant: bool = False
+    told: tuple[str, ...] = ()
+    needs: Callable[[Params], str | None] | None = None
+    costly: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,8 +80,9 @@ class Task:
         outcome: (table, rows of a published test part or None) to class codes.
         metrics: Value params to the metrics by which models are judged.
         selection_metric: The metric by which search chooses, unless params name another.
-        many: The outcome has any number of classes, and probabilities have shape (n, classes); else it has two, and
-            those of the second have shape (n,).
+        many: The outcome has any number of classes: a candidate's predictions are margins of shape (n, classes), of
+            which softmax makes probabilities. Else it has two, and predictions are the probability of the second,
+            shape (n,).
     """
 
     name: str
@@ -80,14 +93,20 @@ class Task:
     many: bool = False
 
 
-def probabilities(estimator: BaseEstimator, rows: pd.DataFrame, classes: int | None) -> np.ndarray:
-    """What a fitted estimator says of cast rows: of `classes` classes, shape (n, classes), those that it never saw 0;
-    of two, None, that of the second, shape (n,).
+def predictions(estimator: BaseEstimator, rows: pd.DataFrame, classes: int | None) -> np.ndarray:
+    """What a fitted estimator says of cast rows: of `classes` classes their margins, shape (n, classes), where one that
+    it never saw is below all others; of two, None, the probability of the second, shape (n,).
     """
-    found = estimator.predict_proba(rows)
     if classes is None:
-        return found[:, 1]
-    every = np.zeros((len(found), classes))
+        return estimator.predict_proba(rows)[:, 1]
+    if hasattr(estimator, "decision_function"):
+        found = np.asarray(estimator.decision_function(rows))
+        found = np.column_stack([-found / 2, found / 2]) if found.ndim == 1 else found
+    else:
+        found = np.log(np.maximum(estimator.predict_proba(rows), calibration.LEAST))
+    if found.shape[1] == classes:
+        return found
+    every = np.repeat(found.min(axis=1, keepdims=True) - UNSEEN, classes, axis=1)
     every[:, estimator.classes_] = found
     return every
 
@@ -99,11 +118,14 @@ class Model(ClassifierMixin, BaseEstimator):
         schema: How raw rows are cast.
         members: Fitted estimators on the cast rows.
         weights: Their shares, summing to one; a single candidate has one member.
-        calibrator: Applied to the weighted mean.
+        calibrator: Applied to the weighted mean: of probabilities, of many classes of margins, which is to say to the
+            geometric mean of probabilities.
         labels: Names of the classes where there may be more than two, in the order of their codes.
+        doubt: When it should not answer; of many classes alone.
     """
 
     labels: tuple[str, ...] | None = None  # versions registered before there were many classes have none
+    doubt: Doubt | None = None
 
     def __init__(
         self,
@@ -112,22 +134,30 @@ class Model(ClassifierMixin, BaseEstimator):
         weights: Sequence[float],
         calibrator: calibration.Calibrator | calibration.ManyCalibrator,
         labels: tuple[str, ...] | None = None,
+        *,
+        doubt: Doubt | None = None,
     ) -> None:
         self.schema = schema
         self.members = members
         self.weights = weights
         self.calibrator = calibrator
         self.labels = labels
+        self.doubt = doubt
         self.classes_ = np.arange(2 if labels is None else len(labels))
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
-    def uncalibrated(self, encoded: pd.DataFrame) -> np.ndarray:
-        """What the calibrator gets for cast rows: the members' weighted mean, as `probabilities` shapes it."""
+    def raw(self, encoded: pd.DataFrame) -> np.ndarray:
+        """The members' weighted mean for cast rows, as `predictions` shapes it."""
         classes = None if self.labels is None else len(self.labels)
         pairs = zip(self.weights, self.members, strict=True)
-        return np.sum([weight * probabilities(member, encoded, classes) for weight, member in pairs], axis=0)
+        return np.sum([weight * predictions(member, encoded, classes) for weight, member in pairs], axis=0)
+
+    def uncalibrated(self, encoded: pd.DataFrame) -> np.ndarray:
+        """What the calibrator gets for cast rows: probabilities, shape (n,), or (n, classes) of many."""
+        found = self.raw(encoded)
+        return found if self.labels is None else softmax(found, axis=1)
 
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         """Probabilities of raw rows, shape (n, classes)."""
@@ -137,3 +167,39 @@ class Model(ClassifierMixin, BaseEstimator):
     def predict(self, X: pd.DataFrame) -> np.ndarray:
         """The likeliest class of raw rows, shape (n,)."""
         return self.predict_proba(X).argmax(axis=1)
+
+    def spoken(self, encoded: pd.DataFrame) -> Spoken:
+        """What it says of cast rows where there are many classes."""
+        margins = self.raw(encoded)
+        closeness = None
+        if self.doubt is not None:
+            closeness = self.doubt.closeness(vectors_of(self.members, encoded))
+        return Spoken(margins, self.calibrator.apply(softmax(margins, axis=1)), closeness)
+
+    def answer(self, X: pd.DataFrame) -> Answers:
+        """The likeliest classes of raw rows, or that it does not know."""
+        if self.labels is None or self.doubt is None:
+            raise ParamsError("This model has two classes or no doubt: ask predict_proba.")
+        encoded = self.schema.encode(X)
+        (name,) = encoded.columns
+
+        def speak(texts: Sequence[str]) -> Spoken:
+            return self.spoken(pd.DataFrame({name: np.array(texts, object)}))
+
+        return answer(encoded[name].tolist(), self.labels, self.doubt, speak)
+
+
+def encoder_of(estimator: Any) -> SentenceEncoder | None:
+    """The frozen encoder in a fitted pipeline or union; None where it has none."""
+    if isinstance(estimator, SentenceEncoder):
+        return estimator
+    steps = [
+        step for _, step in getattr(estimator, "steps", None) or getattr(estimator, "transformer_list", None) or []
+    ]
+    return next((found for step in steps if (found := encoder_of(step)) is not None), None)
+
+
+def vectors_of(members: Sequence[BaseEstimator], encoded: pd.DataFrame) -> np.ndarray | None:
+    """Sentence vectors of length 1 of cast rows, shape (n, d), by the members' encoder; None where none has one."""
+    found = next((each for member in members if (each := encoder_of(member)) is not None), None)
+    return None if found is None else found.transform(encoded.iloc[:, 0].to_numpy(object)) / found.scale

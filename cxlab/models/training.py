@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import joblib
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
@@ -27,11 +28,13 @@ from cxlab.data.split import Split, make_split
 from cxlab.data.table import Table
 from cxlab.display import Result, as_html, progress
 from cxlab.errors import DataError, ParamsError, unknown
+from cxlab.metrics.abstention import Abstention
 from cxlab.metrics.classification import Metric
 from cxlab.metrics.intervals import Comparison, Evaluation, evaluate
 from cxlab.models import calibration
+from cxlab.models.doubt import doubts
 from cxlab.models.search import Trials, search
-from cxlab.models.task import Candidate, Model, Task, probabilities
+from cxlab.models.task import Candidate, Model, Task, predictions
 from cxlab.params import Params
 from cxlab.places import store_folder
 
@@ -66,6 +69,7 @@ class Fitted:
         settings: The settings that search chose; for a blend its members' weights.
         validation: Calibrated, cross-fitted probabilities of the validated training rows, shape (n_validated,) or
             (n_validated, classes).
+        raw: Their out-of-fold predictions before calibration, as `task.predictions` shapes them.
         history: One entry a trial.
         constant: It tells nobody apart.
     """
@@ -75,6 +79,7 @@ class Fitted:
     model: Model = field(repr=False)
     settings: dict[str, Any]
     validation: np.ndarray = field(repr=False)
+    raw: np.ndarray = field(repr=False)
     history: list[dict[str, Any]] = field(default_factory=list, repr=False)
     constant: bool = False
 
@@ -95,6 +100,8 @@ class Training(Result):
         outcome_test: Shape (n_test,).
         scores: Test probabilities by candidate, each (n_test,) or (n_test, classes).
         seconds: How long search and fits took.
+        skipped: Candidates that could not run here, and why.
+        abstention: When the selected model does not answer, of many classes alone.
     """
 
     task: str
@@ -108,6 +115,8 @@ class Training(Result):
     outcome_test: np.ndarray = field(repr=False)
     scores: dict[str, np.ndarray] = field(repr=False)
     seconds: float
+    skipped: dict[str, str] = field(default_factory=dict)
+    abstention: Abstention | None = field(default=None, repr=False)
 
     title: ClassVar[str] = "Leaderboard on the test part"
     note: ClassVar[str] = (
@@ -192,16 +201,16 @@ def train(table: Table, params: Params, *, storage: Path | Literal["default"] | 
     """
     started = time.monotonic()
     task = task_of(params.task)
-    candidates = _chosen_candidates(task, params.search.candidates)
+    candidates, skipped = _chosen_candidates(task, params)
     metric = _selection_metric(task, params)
     table.check_roles()
     _refuse_identifiers(table)
     ground = _ground(task, table, params)
 
     def cross_validated(candidate: Candidate, settings: dict[str, Any]) -> tuple[float, np.ndarray]:
-        predictions = ground.out_of_fold(candidate, settings)
-        value = metric(ground.y_valid, predictions)
-        return (-value if metric.higher_is_better else value), predictions
+        found = ground.out_of_fold(candidate, settings)
+        value = metric(ground.y_valid, ground.probability(found))
+        return (-value if metric.higher_is_better else value), found
 
     with progress(f"Search for {params.name}") as bar:
         trials = search(
@@ -214,10 +223,15 @@ def train(table: Table, params: Params, *, storage: Path | Literal["default"] | 
             key=_search_key(table, params),
             storage=_storage() if storage == "default" else storage,
         )
-    fitted = _with_blend(_fit_all(candidates, trials, ground), trials, ground, metric)
+    fitted = _with_blend(_fit_all(candidates, trials, ground), ground, metric)
     metrics, seed = task.metrics(params.value), params.split.seed
     validation = evaluate(ground.y_valid, {c.name: c.validation for c in fitted}, metrics, seed=seed)
     selected = _select(fitted, validation, metric, params.search.select)
+    abstention = None
+    if task.many:
+        chosen = next(line for line in fitted if line.name == selected)
+        with threadpool_limits(1):
+            chosen.model.doubt, abstention = doubts(chosen, ground, params)
     rows = table.frame if table.test is None else table.test
     y_test = task.outcome(table, rows)[ground.split.test]
     rows = rows.iloc[ground.split.test]
@@ -236,11 +250,13 @@ def train(table: Table, params: Params, *, storage: Path | Literal["default"] | 
         outcome_test=y_test,
         scores=scores,
         seconds=time.monotonic() - started,
+        skipped=skipped,
+        abstention=abstention,
     )
 
 
 @dataclass(frozen=True)
-class _Ground:
+class Ground:
     """What every candidate learns from: the training part, cast, with its folds."""
 
     schema: Schema
@@ -261,12 +277,24 @@ class _Ground:
         ends = np.cumsum([len(valid) for _, valid in self.split.folds])
         return np.split(np.arange(ends[-1]), ends[:-1])
 
-    def calibrated(self, predictions: np.ndarray, *, constant: bool = False) -> tuple[Any, np.ndarray]:
+    def probability(self, raw: np.ndarray) -> np.ndarray:
+        """Predictions as probabilities before calibration."""
+        return raw if self.labels is None else softmax(raw, axis=1)
+
+    def calibrated(self, raw: np.ndarray, *, constant: bool = False) -> tuple[Any, np.ndarray]:
         """A calibrator learnt from out-of-fold predictions, and what it makes of them, cross-fitted."""
+        found = self.probability(raw)
         if constant:
-            return calibration.NoCalibration(), predictions
+            return calibration.NoCalibration(), found
         choose = calibration.choose if self.labels is None else calibration.choose_many
-        return choose(predictions, self.y_valid, self.fold_positions, forward=self.split.forward)
+        return choose(found, self.y_valid, self.fold_positions, forward=self.split.forward)
+
+    def tried(self, raw: np.ndarray) -> np.ndarray:
+        """About what calibration would make of predictions: of many classes by one temperature, which is quick."""
+        if self.labels is None:
+            return self.calibrated(raw)[1]
+        found = self.probability(raw)
+        return calibration.Temperature().fit(found, self.y_valid).apply(found)
 
     def out_of_fold(self, candidate: Candidate, settings: dict[str, Any]) -> np.ndarray:
         build = functools.partial(candidate.build, self.schema, settings, self.seed)
@@ -278,23 +306,38 @@ class _Ground:
         return Model(self.schema, members, weights, calibrator, self.labels)
 
 
-def _ground(task: Task, table: Table, params: Params) -> _Ground:
+def _ground(task: Task, table: Table, params: Params) -> Ground:
     y = task.outcome(table)
     split = make_split(table, y, params.split)
     schema = table.schema(split.train)
     X, labels = schema.encode(table.frame.iloc[split.train]), table.classes if task.many else None
-    return _Ground(schema, split, X, y[split.train], params.split.seed, labels)
+    return Ground(schema, split, X, y[split.train], params.split.seed, labels)
 
 
-def _chosen_candidates(task: Task, names: Sequence[str] | None) -> tuple[Candidate, ...]:
-    """Those that params name, in the task's order; a blend comes of itself."""
+def _chosen_candidates(task: Task, params: Params) -> tuple[tuple[Candidate, ...], dict[str, str]]:
+    """Those that params name, in the task's order, and those of them that can't run here with the reason; a blend comes
+    of itself. Unnamed, all that are not costly.
+    """
+    names = params.search.candidates
     known = [candidate.name for candidate in task.candidates]
     for name in names or ():
         if name not in known:
             raise ParamsError(unknown("Candidate", name, known))
     if names is not None and not names:
         raise ParamsError(f"search.candidates is empty; name some of {', '.join(known)}, or leave it null for all.")
-    return tuple(candidate for candidate in task.candidates if names is None or candidate.name in names)
+    wanted = [each for each in task.candidates if (not each.costly if names is None else each.name in names)]
+    missing = {each.name: each.needs(params) for each in wanted if each.needs is not None}
+    skipped = {name: reason for name, reason in missing.items() if reason is not None}
+    chosen = tuple(_informed(each, params) for each in wanted if each.name not in skipped)
+    if not chosen:
+        raise ParamsError(f"No candidate can run: {'; '.join(f'{name}: {why}' for name, why in skipped.items())}")
+    return chosen, skipped
+
+
+def _informed(candidate: Candidate, params: Params) -> Candidate:
+    """A candidate that gets, besides its settings, the params it asks for."""
+    told = {name: getattr(params, name) for name in candidate.told}
+    return replace(candidate, build=lambda schema, found, seed: candidate.build(schema, {**found, **told}, seed))
 
 
 def _selection_metric(task: Task, params: Params) -> Metric:
@@ -331,7 +374,7 @@ def _fit_predict(
     estimator: BaseEstimator, X: pd.DataFrame, y: np.ndarray, fold: Any, classes: int | None
 ) -> np.ndarray:
     rows, valid = fold
-    return probabilities(estimator.fit(X.iloc[rows], y[rows]), X.iloc[valid], classes)
+    return predictions(estimator.fit(X.iloc[rows], y[rows]), X.iloc[valid], classes)
 
 
 def _parallel(calls: Any) -> list[Any]:
@@ -342,7 +385,7 @@ def _parallel(calls: Any) -> list[Any]:
         )
 
 
-def _fit_all(candidates: Sequence[Candidate], found: Mapping[str, Trials], ground: _Ground) -> tuple[Fitted, ...]:
+def _fit_all(candidates: Sequence[Candidate], found: Mapping[str, Trials], ground: Ground) -> tuple[Fitted, ...]:
     """Each candidate at its best settings, on every training row, calibrated on out-of-fold predictions."""
     built = [candidate.build(ground.schema, found[candidate.name].settings, ground.seed) for candidate in candidates]
     members = _parallel((_fit, estimator, ground.X, ground.y) for estimator in built)
@@ -351,8 +394,8 @@ def _fit_all(candidates: Sequence[Candidate], found: Mapping[str, Trials], groun
         trials = found[candidate.name]
         calibrator, validation = ground.calibrated(trials.predictions, constant=candidate.constant)
         model = ground.model([member], [1.0], calibrator)
-        line = Fitted(candidate.name, candidate.title, model, trials.settings, validation, trials.history)
-        lines.append(replace(line, constant=candidate.constant))
+        told = (candidate.name, candidate.title, model, trials.settings, validation, trials.predictions)
+        lines.append(Fitted(*told, trials.history, candidate.constant))
     return tuple(lines)
 
 
@@ -360,30 +403,41 @@ def _fit(estimator: BaseEstimator, X: pd.DataFrame, y: np.ndarray) -> BaseEstima
     return estimator.fit(X, y)
 
 
-def _with_blend(
-    fitted: tuple[Fitted, ...], found: Mapping[str, Trials], ground: _Ground, metric: Metric
-) -> tuple[Fitted, ...]:
-    """Adds the mean of the two strongest where cross-validation says that it beats both."""
+def _with_blend(fitted: tuple[Fitted, ...], ground: Ground, metric: Metric) -> tuple[Fitted, ...]:
+    """Adds a mean of the strongest where cross-validation says that it beats them all.
+
+    Of two classes the two strongest. Of many, candidates join one at a time while that helps (Caruana et al. 2004,
+    Ensemble selection from libraries of models).
+    """
     sign = -1 if metric.higher_is_better else 1
-    y = ground.y_valid
+
+    def loss(probability: np.ndarray) -> float:
+        return sign * float(metric(ground.y_valid, probability))
+
     telling = [line for line in fitted if not line.constant]
-    ranked = sorted(telling, key=lambda candidate: sign * metric(y, candidate.validation))[:2]
+    ranked = sorted(telling, key=lambda line: loss(line.validation))
     if len(ranked) < 2:
         return fitted
-    first, second = (found[candidate.name].predictions for candidate in ranked)
-    options = []
-    for weight in WEIGHTS:
-        mean = weight * first + (1 - weight) * second
-        calibrator, validation = ground.calibrated(mean)
-        options.append((sign * metric(y, validation), float(weight), calibrator, validation))
-    loss, weight, calibrator, validation = min(options, key=lambda option: option[0])
-    if loss >= sign * metric(y, ranked[0].validation):
+    others = ranked[1:] if ground.labels is not None else ranked[1:2]
+    mixed, blend = ranked[0].raw, {ranked[0].name: 1.0}
+    lowest = loss(ground.tried(mixed))
+    while left := [line for line in others if line.name not in blend]:
+        tried = [(float(weight), line) for line in left for weight in WEIGHTS]
+        losses = [loss(ground.tried(weight * mixed + (1 - weight) * line.raw)) for weight, line in tried]
+        best = int(np.argmin(losses))
+        if losses[best] >= lowest:
+            break
+        lowest, (weight, line) = losses[best], tried[best]
+        mixed = weight * mixed + (1 - weight) * line.raw
+        blend = {name: share * weight for name, share in blend.items()} | {line.name: 1 - weight}
+    calibrator, validation = ground.calibrated(mixed)
+    if len(blend) < 2 or loss(validation) >= loss(ranked[0].validation):
         return fitted
-    weights = {ranked[0].name: round(weight, 2), ranked[1].name: round(1 - weight, 2)}
-    members = [candidate.model.members[0] for candidate in ranked]
-    model = ground.model(members, list(weights.values()), calibrator)
+    weights = {name: round(share, 4) for name, share in blend.items()}
+    by_name = {line.name: line.model.members[0] for line in telling}
+    model = ground.model([by_name[name] for name in weights], list(weights.values()), calibrator)
     title = " + ".join(f"{share:.0%} {name}" for name, share in weights.items())
-    return (*fitted, Fitted(BLEND, title, model, dict(weights), validation))
+    return (*fitted, Fitted(BLEND, title, model, dict(weights), validation, mixed))
 
 
 def _select(fitted: Sequence[Fitted], validation: Evaluation, metric: Metric, how: str) -> str:

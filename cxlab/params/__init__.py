@@ -26,6 +26,7 @@ from cxlab.params.events import EventsParams
 from cxlab.params.features import Outcome, load_features
 
 TASKS = ("churn",)
+ENCODER = "encoder"  # a name, or a path where it has a slash
 PATHS = (  # keys that hold paths: in a file relative to it, on the command line to the working folder
     "data.path",
     "data.test_path",
@@ -34,6 +35,7 @@ PATHS = (  # keys that hold paths: in a file relative to it, on the command line
     "events.taxonomy",
     "events.attributes.path",
     "events.identity.decisions",
+    ENCODER,
 )
 CATALOG = "catalog:"  # data.path: catalog:ibm_telco is what `cxlab data get ibm_telco` fetched
 ROW_ORDER = "(row)"  # data.time where the order of the rows is the order of time
@@ -99,6 +101,12 @@ class ValueParams(_Section):
     capacity: float = Field(0.10, gt=0, le=1)
 
 
+class AbstainParams(_Section):
+    """When a model of many classes may say that it does not know."""
+
+    max_false_rejection: float = Field(0.04, ge=0, lt=1)
+
+
 class FairnessParams(_Section):
     """Which differences between segments are judged, and how large they may be."""
 
@@ -116,6 +124,7 @@ class Params(_Section):
     Attributes:
         task: Which question is asked of the data.
         name: The registered model; one a use case, so that champions are comparable.
+        encoder: Of sentences, by its name or its folder; never fetched.
         events: How the rows are made where `data.path` holds raw events.
     """
 
@@ -124,7 +133,9 @@ class Params(_Section):
     data: DataParams
     split: SplitParams = SplitParams()
     search: SearchParams = SearchParams()
+    encoder: str = "all-MiniLM-L6-v2"
     value: ValueParams = ValueParams()
+    abstain: AbstainParams = AbstainParams()
     fairness: FairnessParams = FairnessParams()
     events: EventsParams | None = None
 
@@ -243,7 +254,7 @@ def _resolve(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
         node: Any = out
         for key in above:
             node = node.get(key) if isinstance(node, dict) else None
-        if isinstance(node, dict) and isinstance(node.get(last), str):
+        if isinstance(node, dict) and isinstance(node.get(last), str) and (dotted != ENCODER or "/" in node[last]):
             node[last] = resolve_path(node[last], folder)
     return out
 
@@ -274,7 +285,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except (ValueError, yaml.YAMLError):
         raise ParamsError(f"--set {override!r}: {text!r} is not a YAML value.") from None
-    if dotted in PATHS and isinstance(value, str):
+    if dotted in PATHS and isinstance(value, str) and (dotted != ENCODER or "/" in value):
         value = resolve_path(value, Path.cwd())
     node = tree
     for key in keys[:-1]:

@@ -11,16 +11,20 @@ import pytest
 
 from cxlab.data.table import Table, read_table
 from cxlab.errors import DataError, ParamsError
-from cxlab.models.intent import CANDIDATES, SoftMargins
-from cxlab.models.training import Training, train
+from cxlab.models.training import BLEND, Training, train
 from cxlab.params import Params
 
 CONTACTS = Path(__file__).parents[2] / "data_samples" / "service_company" / "contacts.parquet"
 
 
+CORE = ("prior", "words", "words_characters")
+
+
 def told(path: Path, *, trials: int = 3, **data: Any) -> Params:
     roles = {"path": str(path), "text": "text", "target": "intent", "id": "contact_id", **data}
-    return Params.model_validate({"task": "intent", "name": "i", "data": roles, "search": {"trials": trials}})
+    return Params.model_validate(
+        {"task": "intent", "name": "i", "data": roles, "search": {"trials": trials, "candidates": CORE}}
+    )
 
 
 def trained(frame: pd.DataFrame, folder: Path, **data: Any) -> Training:
@@ -48,7 +52,7 @@ def test_words_tell_what_is_wanted(training: Training) -> None:
     assert set(found) == {"accuracy", "macro_f1", "log_loss", "ece"}
     rows = training.comparison.frame().query("candidate == 'prior' and metric == 'log_loss'")
     assert rows["verdict"].tolist() == ["worse"]
-    assert [line.name for line in training.candidates][:3] == [candidate.name for candidate in CANDIDATES]
+    assert tuple(line.name for line in training.candidates if line.name != BLEND) == CORE
 
 
 def test_probabilities_are_of_every_intent(training: Training, said: pd.DataFrame) -> None:
@@ -110,19 +114,6 @@ def test_unknown_candidates_are_named(said: pd.DataFrame, tmp_path: Path) -> Non
     search = params.search.model_copy(update={"candidates": ("wrods",)})
     with pytest.raises(ParamsError, match="Did you mean 'words'"):
         train(read_table(params.data), params.model_copy(update={"search": search}), storage=None)
-
-
-def test_margins_become_probabilities_in_their_order() -> None:
-    rng = np.random.default_rng(0)
-    y = np.repeat([0, 2, 5], 40)
-    X = rng.normal(size=(120, 3)) + 2 * np.eye(3)[np.repeat(np.arange(3), 40)]
-    machine = SoftMargins().fit(X, y)
-    margins = machine.machine_.decision_function(X)
-    found = machine.predict_proba(X)
-    assert machine.classes_.tolist() == [0, 2, 5]
-    np.testing.assert_array_equal(found.argsort(axis=1), margins.argsort(axis=1))
-    two = SoftMargins().fit(X[:80], y[:80])
-    assert two.predict_proba(X).shape == (120, 2)
 
 
 def test_a_class_that_a_fold_never_saw_has_probability_zero(said: pd.DataFrame) -> None:
