@@ -282,7 +282,7 @@ def leaks(world: World) -> bool:
 
 
 def biased(world: World) -> bool:
-    said = world.read("contacts").merge(world.read("customers"), on="customer_id")
+    said = world.read("contacts").merge(world.read("customers"), on=["customer_id", "language_style"])
     calls = said[said.channel == "voice"].groupby(said.language_style == "non_native").wait_seconds.median()
     solved = said.groupby(said.language_style == "non_native").resolved.mean()
     facts = world.truth("bias")
@@ -359,7 +359,7 @@ def test_leaks_know_the_outcome(planted: World) -> None:
 
 
 def test_incidents_bring_contacts_where_they_happen(plain: World) -> None:
-    said = plain.read("contacts").merge(plain.read("customers"), on="customer_id")
+    said = plain.read("contacts").merge(plain.read("customers"), on=["customer_id", "language_style"])
     wrong, down = plain.truth("incidents")
     for item in (wrong, down):
         begin, end = pd.Timestamp(item["begins_at"]), pd.Timestamp(item["ends_at"]) + pd.Timedelta(days=2)

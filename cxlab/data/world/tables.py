@@ -15,6 +15,7 @@ from cxlab.data.world.identity import identities
 from cxlab.data.world.speech import NUMBERS, intents, utterance
 from cxlab.data.world.text import keys, moments, named
 
+MISHEARD = 0.04  # share of contacts whose tone the agent notes wrongly
 LEAKS = (
     ("final_bill_amount", "plain", "the closing bill: filled in for those who left, empty for the others"),
     ("loyalty_index", "subtle", "computed at the end of the time: 0.9 standard deviations lower for those who left"),
@@ -77,6 +78,8 @@ def chunk_tables(scene: Scene) -> tuple[dict[str, pa.Table], dict[str, int]]:
     u = draws.uniform("words", index[who, None], week[:, None], slot[:, None], np.arange(NUMBERS)[None])
     styles = [STYLES[code] for code in people.style[who].tolist()]
     said = [utterance(want, style, row) for want, style, row in zip(wanted, styles, u.tolist(), strict=True)]
+    angry = people.style[who] == STYLES.index("angry")
+    misheard = draws.uniform("tone", index[who], week, slot) < MISHEARD
     voice = pa.array(seen["channel"] == VOICE)
     asked = pa.array(seen["asked"] & (seen["at"] + DAY // 48 <= seen["last"]))
     back = seen["answered"] & (seen["reply"] <= seen["last"])
@@ -96,6 +99,8 @@ def chunk_tables(scene: Scene) -> tuple[dict[str, pa.Table], dict[str, int]]:
                 "intent": named(seen["coded"], intents()),
                 "resolved": seen["resolved"],
                 "wait_seconds": seen["queue"],
+                "language_style": named(people.style[who], STYLES),
+                "frustrated": named((angry ^ misheard).astype(np.int64), ["no", "yes"]),
                 "text": pa.array(said, pa.string()),
             }
         ),
