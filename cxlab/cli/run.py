@@ -63,8 +63,10 @@ def _run(name: str, params_file: Path | None, overrides: list[str], quiet: bool)
         params_file.absolute() if params_file else (default if default.exists() else home() / "params" / "churn.yaml")
     )
     params = load_params(file, overrides)
-    if params.task not in TASKS:
-        raise ParamsError(f"task == {params.task!r} has no notebook yet; in Python, cxlab.train(table, params) does.")
+    if path.stem.split("_", 1)[1].startswith("train_") and key != params.task:
+        raise ParamsError(
+            f"{file.name} is for the task {params.task!r}, {path.stem} for {key!r}. Type cxlab run {params.task}."
+        )
     _refuse_early(params)
     if not quiet:
         err.print(f"Running [bold]{path.name}[/] with {escaped(short(file))} {escaped(' '.join(overrides))}".rstrip())
@@ -125,6 +127,7 @@ def _refuse_early(params: Params) -> None:
     """What is wrong with the data stops here, before a kernel starts; of events, that they are there."""
     from cxlab.data.files import head
     from cxlab.data.table import locate, read_table
+    from cxlab.models.training import task_of
     from cxlab.places import store_folder
 
     store_folder()
@@ -133,7 +136,7 @@ def _refuse_early(params: Params) -> None:
         return
     table = read_table(params.data)
     table.check_roles()
-    table.outcome()
+    task_of(params.task).outcome(table)
 
 
 def _absolute(override: str) -> str:

@@ -35,6 +35,8 @@ Status = Literal["pass", "fail", "cannot_tell"]
 MOSTLY = 0.9  # share of numbers from which text among them is a mistake; codes mix more evenly
 DISTINCT = 0.95  # share of distinct texts from which a column names rows rather than describes them
 ENOUGH = 20  # rows below which being all distinct, or in order, may be chance
+SPOKEN = 4  # letters of a target's value from which a text may be said to hold it
+GIVEN_AWAY = 0.5  # share of texts that hold their own target from which it is suspect
 DATED = 0.5  # share of texts that read as dates from which a column holds times
 SHOWN = 3  # values shown of each kind
 _DATE = re.compile(r"\s*(\d{1,4})[-/.](\d{1,2})[-/.](\d{1,4})")
@@ -262,6 +264,8 @@ def _outcome(table: Table) -> np.ndarray | None:
 
 
 def _leak_suspects(table: Table) -> Answer:
+    if table.roles.text in table.frame.columns:
+        return _told_in_words(table)
     outcome = _outcome(table)
     features = [name for name in _features(table) if name not in {*table.known_after, table.roles.target}]
     found = None if outcome is None else suspects(table.frame, features, outcome)
@@ -280,6 +284,36 @@ def _leak_suspects(table: Table) -> Answer:
     remedy = f"If it is known only after the outcome, write data.known_after and data.drop: [{names}]; if a person "
     remedy += f"knows that it is known in time, write data.known_before: [{names}]."
     return "cannot_tell", len(table.frame), f"Suspected leak: {said}. {remedy}"
+
+
+def _told_in_words(table: Table) -> Answer:
+    """Whether texts say the value of their target, as where a form's choice was pasted into what was said."""
+    target = table.roles.target
+    if target not in table.frame.columns:
+        return "cannot_tell", 0, "Whether texts give the outcome away needs a target."
+    values = as_text(table.frame[target]).fillna("").str.casefold()
+    texts = as_text(table.frame[table.roles.text]).fillna("").str.casefold()
+    written = zip(texts, values, values.str.replace("_", " "), strict=True)
+    said = sum(len(value) >= SPOKEN and (value in text or plain in text) for text, value, plain in written)
+    if said > GIVEN_AWAY * len(values):
+        remedy = "Was it filled in with the answer? Leave it out of the texts."
+        return (
+            "cannot_tell",
+            said,
+            f"Suspected leak: {said / len(values):.0%} of texts hold their own {target!r}. {remedy}",
+        )
+    return "pass", 0, f"{said:,} texts hold their own {target!r}, of {len(values):,}."
+
+
+def _texts(table: Table) -> Answer:
+    name = table.roles.text
+    if name is None or name not in table.frame.columns:
+        return "pass", 0, "No column of words is named (data.text)."
+    texts = as_text(table.frame[name]).fillna("")
+    blank = int((texts == "").sum())
+    if blank:
+        return "cannot_tell", blank, f"{blank:,} of {len(texts):,} texts are blank. What do they stand for?"
+    return "pass", 0, f"{len(texts):,} texts, {texts.nunique():,} of them different."
 
 
 def _late_timestamps(table: Table) -> Answer:
@@ -328,6 +362,8 @@ def _labels(table: Table) -> Answer:
     target = table.roles.target
     if target is None or target not in table.frame.columns:
         return "cannot_tell", 0, "No target column. Name the outcome as data.target."
+    if table.roles.text is not None:
+        return _many_labels(table)
     for part, frame in (("", table.frame), ("Test part: ", table.test)):
         if frame is None or target not in frame.columns:
             continue
@@ -341,6 +377,19 @@ def _labels(table: Table) -> Answer:
     return "pass", 0, f"{target!r} has two values ({said}); {positive!r} is the positive one."
 
 
+def _many_labels(table: Table) -> Answer:
+    for part, frame in (("", table.frame), ("Test part: ", table.test)):
+        try:
+            if frame is not None:
+                table.codes(frame)
+        except (CxlabError, KeyError) as error:
+            return "fail", 0 if frame is None else len(frame), part + str(error)
+    counts = as_text(table.frame[table.roles.target]).value_counts()
+    ends = [f"{counts.index[place]!r} with {counts.iloc[place]:,} rows" for place in (0, -1)]
+    said = f"the largest {ends[0]}, the smallest {ends[1]}"
+    return "pass", 0, f"{table.roles.target!r} has {len(counts):,} values, {said}."
+
+
 def _outside(text: pd.Series, positive: str) -> int:
     """Rows that are missing, or neither positive nor the commonest other value; all where that leaves one value."""
     others = text[text != positive].value_counts()
@@ -350,13 +399,21 @@ def _outside(text: pd.Series, positive: str) -> int:
 
 
 def _class_counts(table: Table) -> Answer:
+    held_out = 0.0 if table.test is not None else SplitParams().test
+    least = math.ceil(MIN_PER_CLASS / (1 - held_out))
+    rule = f"at least {least} ({MIN_PER_CLASS // FOLDS} in each of {FOLDS} folds, {held_out:.0%} held out to test)"
+    if table.roles.text is not None and table.roles.target in table.frame.columns:
+        counts = as_text(table.frame[table.roles.target]).value_counts()
+        small = counts[counts < least]
+        if small.empty:
+            return "pass", 0, f"Each of {len(counts):,} classes has {rule}."
+        names = listed((f"{name} ({count})" for name, count in small.items()), SHOWN)
+        said = f"{len(small):,} of {len(counts):,} classes have fewer than {least} rows: {names}."
+        return "fail", int(small.sum()), f"{said} Join them with others, or remove them."
     outcome = _outcome(table)
     if outcome is None:
         return "cannot_tell", 0, "Classes cannot be counted until the target has two values."
-    held_out = 0.0 if table.test is not None else SplitParams().test
-    least = math.ceil(MIN_PER_CLASS / (1 - held_out))
     smaller = int(min(outcome.sum(), len(outcome) - outcome.sum()))
-    rule = f"at least {least} ({MIN_PER_CLASS // FOLDS} in each of {FOLDS} folds, {held_out:.0%} held out to test)"
     if smaller < least:
         return "fail", smaller, f"The smaller class has {smaller:,} rows, must have {rule}. Bring more rows of it."
     return "pass", 0, f"The smaller class has {smaller:,} rows, needs {rule}."
@@ -372,6 +429,7 @@ CHECKS: dict[str, tuple[str, Callable[[Table], Answer]]] = {
     "known_after": ("Features are known in time", _known_after),
     "leak_suspects": ("No feature decides alone", _leak_suspects),
     "late_timestamps": ("No time after the event", _late_timestamps),
-    "labels": ("Labels are the declared two", _labels),
+    "texts": ("Words are there", _texts),
+    "labels": ("Labels are the declared ones", _labels),
     "class_counts": ("Classes can be split", _class_counts),
 }

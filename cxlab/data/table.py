@@ -21,6 +21,7 @@ import pandas as pd
 
 from cxlab.data import catalog
 from cxlab.data.files import read_frame
+from cxlab.data.privacy import mask
 from cxlab.data.schema import Schema, as_text, schema_of
 from cxlab.digest import sha256_of
 from cxlab.errors import DataError, ParamsError, listed, missing_column
@@ -246,7 +247,7 @@ def locate(path: str) -> Path:
 
 
 def read_table(data: DataParams) -> Table:
-    """Reads the file that the params name and gives its columns their roles.
+    """Reads the file that the params name and gives its columns their roles; words come without personal data.
 
     Raises:
         DataError: The file cannot be read.
@@ -256,6 +257,8 @@ def read_table(data: DataParams) -> Table:
     frame, notes = read_frame(path, **options)
     digest = sha256_of(path)
     entry = catalog.by_sha256(digest)
+    frame, masked = _without_personal_data(frame, data.text)
+    notes = [*notes, *masked]
     source = Source(str(path), digest, len(frame), tuple(notes), entry.name if entry else None)
     table = Table(frame, data, source)
     if data.test_path is None:
@@ -264,4 +267,14 @@ def read_table(data: DataParams) -> Table:
     for name in frame.columns:
         if name not in test.columns:
             raise DataError(f"{Path(data.test_path).name}: {missing_column(str(name), map(str, test.columns))}")
-    return replace(table, test=test)
+    return replace(table, test=_without_personal_data(test, data.text)[0])
+
+
+def _without_personal_data(frame: pd.DataFrame, text: str | None) -> tuple[pd.DataFrame, list[str]]:
+    """A frame whose column of words has marks where personal data stood, and a note of how many."""
+    if text is None or text not in frame.columns:
+        return frame, []
+    found = mask(frame[text])
+    told = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items() if count)
+    column = pd.Series(found.texts, index=frame.index, dtype=object)
+    return frame.assign(**{text: column}), [f"Personal data masked in {text!r}: {told}."] if told else []

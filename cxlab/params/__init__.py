@@ -25,7 +25,7 @@ from cxlab.errors import ParamsError, listed, nearest
 from cxlab.params.events import EventsParams
 from cxlab.params.features import Outcome, load_features
 
-TASKS = ("churn",)
+TASKS = ("churn", "intent")
 ENCODER = "encoder"  # a name, or a path where it has a slash
 PATHS = (  # keys that hold paths: in a file relative to it, on the command line to the working folder
     "data.path",

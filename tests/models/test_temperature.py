@@ -14,6 +14,7 @@ from cxlab.models.calibration import (
     LEAST,
     BetaCalibration,
     NoCalibration,
+    Saturation,
     Temperature,
     choose,
     choose_many,
@@ -44,10 +45,10 @@ def rough_probabilities(draw):
     return raw / raw.sum(axis=1, keepdims=True), y
 
 
-@given(rough_probabilities(), st.booleans())
-def test_rows_sum_to_one_and_no_class_passes_another(sample, floor):
+@given(rough_probabilities(), st.sampled_from([Temperature(), Temperature(floor=True), Saturation()]))
+def test_rows_sum_to_one_and_no_class_passes_another(sample, calibrator):
     p, y = sample
-    applied = Temperature(floor).fit(p, y).apply(p)
+    applied = calibrator.fit(p, y).apply(p)
     assert np.isfinite(applied).all()
     np.testing.assert_allclose(applied.sum(axis=1), 1.0)
     assert (applied >= 0).all()
@@ -94,6 +95,36 @@ def test_a_planted_temperature_is_found_and_undone(temperature, floor):
     assert fitted.floor_ < 0.01
     applied = fitted.apply(softmax(logits * temperature, axis=1))
     assert np.abs(applied - softmax(logits, axis=1)).mean() < 0.005
+
+
+def saturated(a: float, b: float, n: int = 8000):
+    """Probabilities, and classes drawn by normalised sigmoids of their logarithms."""
+    rng = np.random.default_rng(5)
+    p = softmax(2 * rng.normal(size=(n, 12)), axis=1)
+    truth = Saturation()
+    truth.a_, truth.b_ = a, b
+    return p, (rng.random(n)[:, None] > truth.apply(p).cumsum(axis=1)).sum(axis=1).clip(0, 11)
+
+
+@pytest.mark.parametrize(("a", "b"), [(1.0, 0.0), (0.6, 1.5), (2.0, 3.0)])
+def test_a_planted_saturation_is_found_and_chosen(a, b):
+    p, y = saturated(a, b)
+    found, crossed = choose_many(p, y, folds_of(8000))
+    assert isinstance(found, Saturation)
+    assert (found.a_, found.b_) == pytest.approx((a, b), rel=0.12, abs=0.15)
+    assert log_loss_many(y, crossed) < log_loss_many(y, p)
+
+
+@settings(max_examples=20)
+@given(rough_probabilities())
+def test_the_saturation_is_that_of_the_least_loss(sample):
+    p, y = sample
+    best = Saturation().fit(p, y)
+    lowest = log_loss_many(y, best.apply(p))
+    for a, b in [(0.8, 0.0), (1.25, 0.0), (1.0, 0.5), (1.0, -0.5)]:
+        other = Saturation()
+        other.a_, other.b_ = np.clip(best.a_ * a, 0.01, 100), np.clip(best.b_ + b, -20, 20)
+        assert lowest <= log_loss_many(y, other.apply(p)) + 1e-5
 
 
 def test_a_planted_floor_is_found_and_chosen():
@@ -156,12 +187,11 @@ def test_a_fold_does_not_see_its_own_classes():
 
 
 def test_forward_no_fold_sees_a_later_one():
-    logits, y = outcomes(5, 1200)
-    p, folds = softmax(3 * logits, axis=1), np.array_split(np.arange(1200), 4)
+    (p, y), folds = saturated(1.0, 2.0, 6000), np.array_split(np.arange(6000), 4)
     calibrator, crossed = choose_many(p, y, folds, forward=True)
     np.testing.assert_array_equal(crossed[folds[0]], p[folds[0]])
     other = y.copy()
-    other[folds[2][:30]] = (y[folds[2][:30]] + 1) % 12
+    other[folds[2][:5]] = (y[folds[2][:5]] + 1) % 12
     again_by, again = choose_many(p, other, folds, forward=True)
     assert again_by.name == calibrator.name
     np.testing.assert_array_equal(again[: folds[3][0]], crossed[: folds[3][0]])
