@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 # Nothing phones home: telemetry of every library below is off before it loads.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, of JupyterLab without its widgets
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
     from cxlab.metrics.intervals import evaluate
     from cxlab.metrics.rates import rates
     from cxlab.metrics.trends import trends
+    from cxlab.models.intent_proposals import propose_intents
     from cxlab.models.splits import compare_splits
+    from cxlab.models.topics import find_topics
     from cxlab.models.training import train
     from cxlab.notebooks import record
     from cxlab.params import load_params
@@ -68,6 +71,7 @@ _WHERE = {
     "drift_between": "cxlab.evidence.drift",
     "evaluate": "cxlab.metrics.intervals",
     "export": "cxlab.release.export",
+    "find_topics": "cxlab.models.topics",
     "gains": "cxlab.metrics.curves",
     "gate": "cxlab.release.approval",
     "history": "cxlab.release.history",
@@ -77,6 +81,7 @@ _WHERE = {
     "load_table": "cxlab.features.table",
     "open_version": "cxlab.tracking.registry",
     "over_time": "cxlab.evidence.over_time",
+    "propose_intents": "cxlab.models.intent_proposals",
     "rates": "cxlab.metrics.rates",
     "read_frame": "cxlab.data.files",
     "reasons": "cxlab.evidence.reasons",
@@ -108,6 +113,7 @@ __all__ = [
     "drift_between",
     "evaluate",
     "export",
+    "find_topics",
     "gains",
     "gate",
     "history",
@@ -117,6 +123,7 @@ __all__ = [
     "load_table",
     "open_version",
     "over_time",
+    "propose_intents",
     "rates",
     "read_frame",
     "reasons",

@@ -51,26 +51,27 @@ def run(
 def _run(name: str, params_file: Path | None, overrides: list[str], quiet: bool) -> dict[str, Any]:
     from cxlab import notebooks
     from cxlab.params import load_params
-    from cxlab.places import home, notebook
+    from cxlab.places import notebook
 
     started = time.monotonic()
     path = notebook(name)
-    if "params_file" not in notebooks.parameters_of(path):
+    known = notebooks.parameters_of(path)
+    if "params_file" not in known:
         return _execute(path, _direct(overrides), started)
-    key = path.stem.split("_", 1)[1].removeprefix("train_")
-    default = home() / "params" / f"{key}.yaml"
-    file = (
-        params_file.absolute() if params_file else (default if default.exists() else home() / "params" / "churn.yaml")
-    )
+    own = [item for item in overrides if item.partition("=")[0] in known]
+    overrides = [item for item in overrides if item not in own]
+    file = params_file.absolute() if params_file else (path.parent / known["params_file"]).resolve()
     params = load_params(file, overrides)
-    if path.stem.split("_", 1)[1].startswith("train_") and key != params.task:
+    trained = path.stem.partition("_train_")[2]
+    if trained not in ("", params.task):
         raise ParamsError(
-            f"{file.name} is for the task {params.task!r}, {path.stem} for {key!r}. Type cxlab run {params.task}."
+            f"{file.name} is for the task {params.task!r}, {path.stem} is not. Type cxlab run {params.task}."
         )
     _refuse_early(params)
     if not quiet:
         err.print(f"Running [bold]{path.name}[/] with {escaped(short(file))} {escaped(' '.join(overrides))}".rstrip())
-    return _execute(path, {"params_file": str(file), "overrides": [_absolute(item) for item in overrides]}, started)
+    told = {"params_file": str(file), "overrides": [_absolute(item) for item in overrides], **_direct(own)}
+    return _execute(path, told, started)
 
 
 def _execute(path: Path, told: Mapping[str, Any], started: float) -> dict[str, Any]:

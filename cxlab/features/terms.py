@@ -1,8 +1,8 @@
 """What is counted of a text: words, pieces of words, pairs of words. The same at training and wherever a model scores.
 
-    Terms("words", 2)("Where is my card?")     # ["where", "is", "my", "card", "where is", "is my", "my card"]
-    Terms("pieces", 3)("card")                 # [" c", "ca", "ar", "rd", "d ", " ca", "car", "ard", "rd "]
-    Terms("pairs", 4)("Cards stolen")          # ["card stol"]
+    Terms("words", 2)("Where is my card?")     # ["(any)", "where", "is", "my", "card", "where is", "is my", "my card"]
+    Terms("pieces", 3)("card")                 # ["(any)", " c", "ca", "ar", "rd", "d ", " ca", "car", "ard", "rd "]
+    Terms("pairs", 4)("Cards stolen")          # ["(any)", "card stol"]
 
 Pairs are of the beginnings of words that stand near each other in any order: "card was stolen" and "stolen cards" share
 one (skip-grams: Guthrie et al. 2006, A closer look at skip-gram modelling). On banking77 they raise the accuracy of a
@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+ANY = "(any)"  # a term of every text, so that there is one where nobody said a word
 LONGEST = 5_000  # characters of a text that are read: what is wanted is said by then, and no text takes for ever
 NEAR = 20  # words between which a pair is counted
 SHORTEST = 3  # words that a clause has at least
@@ -45,12 +46,12 @@ class Terms:
         words = words_of(text)
         if self.kind == "words":
             runs = range(2, self.longest + 1)
-            return words + [" ".join(words[i : i + n]) for n in runs for i in range(len(words) - n + 1)]
+            return [ANY, *words] + [" ".join(words[i : i + n]) for n in runs for i in range(len(words) - n + 1)]
         if self.kind == "pieces":
-            return [piece for word in words for piece in _pieces(f" {word} ", self.longest)]
+            return [ANY] + [piece for word in words for piece in _pieces(f" {word} ", self.longest)]
         stems = [word[: self.longest] for word in words]
         near = ((one, other) for i, one in enumerate(stems) for other in stems[i + 1 : i + 1 + NEAR])
-        return list(dict.fromkeys(f"{min(pair)} {max(pair)}" for pair in near))
+        return [ANY, *dict.fromkeys(f"{min(pair)} {max(pair)}" for pair in near)]
 
 
 def words_of(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 
 from cxlab.data.schema import Schema
 from cxlab.data.table import Table
-from cxlab.errors import ParamsError
+from cxlab.errors import DataError, ParamsError
 from cxlab.features import encoder
 from cxlab.features.encoder import SentenceEncoder
 from cxlab.features.text import all_terms, text_column, words
@@ -25,6 +25,7 @@ from cxlab.models.margins import LandmarkRidge, SoftMargins
 from cxlab.models.task import Candidate, Space, Task
 from cxlab.params import Params, ValueParams
 
+MOST_CLASSES = 1000  # a person reads no report of more, and each costs a model of its own
 SCALE = 2.0  # of an embedding beside the three blocks of terms, each of length 1
 
 
@@ -140,7 +141,20 @@ CANDIDATES = (
 
 
 def outcome(table: Table, part: Any = None) -> np.ndarray:
-    return table.codes(part)
+    """Class codes, shape (n,).
+
+    Raises:
+        DataError: The target has missing values, one value, or too many to be learnt; or nothing holds words.
+    """
+    if table.roles.text is None:
+        raise ParamsError("data.text is missing; name the column that holds the words.")
+    codes = table.codes(part)
+    if len(table.classes) > MOST_CLASSES:
+        raise DataError(
+            f"Target {table.roles.target!r} has {len(table.classes):,} values, must have at most {MOST_CLASSES:,}. Is "
+            "it an identifier? Else join values that mean the same."
+        )
+    return codes
 
 
 def metrics(value: ValueParams) -> tuple[Metric, ...]:  # noqa: ARG001

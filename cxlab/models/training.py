@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BLEND = "blend"
+GAIN = 0.01  # share of the loss that a member must save to join a blend, for each makes the model larger and slower
 WEIGHTS = np.linspace(0.1, 0.9, 9)  # of the stronger in a blend of two
 
 
@@ -425,7 +426,7 @@ def _with_blend(fitted: tuple[Fitted, ...], ground: Ground, metric: Metric) -> t
         tried = [(float(weight), line) for line in left for weight in WEIGHTS]
         losses = [loss(ground.tried(weight * mixed + (1 - weight) * line.raw)) for weight, line in tried]
         best = int(np.argmin(losses))
-        if losses[best] >= lowest:
+        if lowest - losses[best] <= GAIN * abs(lowest):
             break
         lowest, (weight, line) = losses[best], tried[best]
         mixed = weight * mixed + (1 - weight) * line.raw
