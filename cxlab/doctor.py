@@ -29,7 +29,14 @@ class Finding(NamedTuple):
 def findings() -> list[Finding]:
     """All findings, what is needed first."""
     found = [_python(), *map(_package, CORE), _kernel(), _home(), _store()]
-    return [*found, _mirror(), _person(), _telemetry(), _command("git", "runs then lack the commit they came from")]
+    return [
+        *found,
+        _encoder(),
+        _mirror(),
+        _person(),
+        _telemetry(),
+        _command("git", "runs then lack the commit they came from"),
+    ]
 
 
 def _python() -> Finding:
@@ -70,6 +77,15 @@ def _store() -> Finding:
     remedy = "" if enough else "; free some space, or set MLFLOW_TRACKING_URI to another disk"
     return Finding(
         "store", "Tracking store", "pass" if enough else "fail", f"{tracking_uri()}, {free:.1f} GiB free{remedy}"
+    )
+
+
+def _encoder() -> Finding:
+    from cxlab.features.encoder import DEFAULT, available
+
+    reason = available()
+    return Finding(
+        "encoder", "Sentence encoder", "info", f"{DEFAULT}, its weights as published" if reason is None else reason
     )
 
 

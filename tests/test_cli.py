@@ -142,7 +142,14 @@ def test_latin_1_semicolons_and_decimal_commas_are_read_as_what_they_are(
         (["run", "churn", "--set", "search.budget_s=0"], "search.budget_s == 0, must be greater than 0."),
         (["run", "churn", "--set", "search.budget_s=long"], "search.budget_s == 'long', must be a valid number"),
         (["run", "churn", "--set", "task=chrn"], "task == 'chrn', must be one of churn, intent. Did you mean 'churn'?"),
-        (["run", "churn", "--set", "task=intent"], "task == 'intent' has no notebook yet"),
+        (["run", "churn", "--set", "task=intent"], "churn.yaml is for the task 'intent', 02_train_churn is not."),
+        (["run", "intent", "--params", "params/churn.yaml"], "Type cxlab run churn."),
+        (["run", "intent", "--set", "data.text=null"], "data.text is missing; name the column that holds the words."),
+        (["run", "intent", "--set", "data.text=txt"], "Column 'txt' is not in the data. Did you mean 'text'?"),
+        (["run", "intent", "--set", "encoder=./nowhere"], "is neither known nor a folder, and none is fetched"),
+        (["run", "intent", "--set", "encoder=all-MiniLM"], "Did you mean 'all-MiniLM-L6-v2'?"),
+        (["run", "intent", "--set", "data.target=contact_id"], "8,142 values, must have at most 1,000"),
+        (["run", "intent", "--set", "abstain.max_false_rejection=1"], "must be less than 1"),
         (["run", "chrun"], "No notebook 'chrun'."),
         (["run", "all", "--params", "x.yaml"], "--params names one notebook's file"),
         (["run", "churn", "--set", "data.path=catalog:ibm_telko"], "Did you mean 'ibm_telco'?"),
@@ -159,6 +166,28 @@ def test_a_mistake_on_the_command_line(words: list[str], says: str, cxlab: Calla
     assert (status, out) == (2, "")
     assert says in err
     assert runs() == [] or all(run.info.status == "FAILED" for run in runs())
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ({"said": ["where is my card"] * 40, "want": ["card"] * 40}, "has 1 value (card), must have 2 or more"),
+        (
+            {"said": ["my card", "a refund"] * 20, "want": ["card", "refund"] * 19 + ["card", "other"]},
+            "1 of 3 classes have fewer than 10 rows in the data: other (1)",
+        ),
+        ({"said": ["my card", "a refund"] * 20, "want": ["card", None] * 20}, "is missing in 20 of 40 rows"),
+    ],
+)
+def test_words_that_cannot_be_learnt_from(
+    rows: dict[str, Any], says: str, tmp_path: Path, cxlab: Callable[..., Any]
+) -> None:
+    pd.DataFrame(rows).to_csv(tmp_path / "said.csv", index=False)
+    data = f"data={{path: {tmp_path}/said.csv, text: said, target: want}}"
+    status, out, err = cxlab("run", "intent", "--set", data)
+    assert (status, out) == (2, "")
+    assert says in err
+    assert left_behind() == []
 
 
 @pytest.mark.parametrize(
@@ -205,16 +234,11 @@ def test_a_full_disk_closes_the_run_as_failed(params_file: Path, monkeypatch: py
     assert [item.info.status for item in runs()] == ["FAILED"]
 
 
-def test_a_mistake_found_in_the_notebook_is_said_as_plainly(
-    params_file: Path, cxlab: Callable[..., Any], customers: Callable[..., pd.DataFrame]
-) -> None:
-    """Only training itself can know that a class is too small; its run is closed as failed."""
-    table = customers()
-    table["churn"] = ["yes"] * 11 + ["no"] * 389
-    table.to_csv(params_file.parent / "customers.csv", index=False)
-    status, _, err = cxlab("run", "churn", "--params", params_file)
+def test_a_mistake_found_in_the_notebook_is_said_as_plainly(params_file: Path, cxlab: Callable[..., Any]) -> None:
+    """Only training itself asks for the metric; its run is closed as failed."""
+    status, _, err = cxlab("run", "churn", "--params", params_file, "--set", "search.metric=roc")
     assert status == 2
-    assert "The smaller class has 8 of 300 rows in the training part, must be at least 10" in err
+    assert "search.metric: Metric 'roc' is not known. Did you mean 'roc_auc'?" in err
     assert "Traceback" not in err
     assert [run.info.status for run in runs()] == ["FAILED"]
 

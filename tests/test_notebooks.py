@@ -138,6 +138,42 @@ def test_06_approve_and_export(review: Any, tmp_path: Path, monkeypatch: pytest.
     assert (tmp_path / "out" / "churn-1" / "manifest.json").exists()
 
 
+@pytest.fixture(scope="module")
+def told_apart(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """A store in which the intent notebook ran once, and what that returned."""
+    folder = tmp_path_factory.mktemp("told_apart")
+    uri = f"sqlite:///{folder}/store/mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        patch.setenv("CXLAB_USER", "tester")
+        core = "search.candidates=[prior, words, words_characters]"
+        return uri, run("07_train_intent", folder, core, "search.trials=3", params="intent")
+
+
+def test_07_train_intent(told_apart: tuple[str, dict[str, Any]]) -> None:
+    facts = told_apart[1]
+    assert facts["metrics"]["accuracy"]["value"] == pytest.approx(0.908, abs=0.02)  # measured; 8 % are noted wrongly
+    assert facts["metrics"]["ece"]["high"] < 0.05
+    prior = next(row for row in facts["comparison"] if row["candidate"] == "prior" and row["metric"] == "log_loss")
+    assert prior["verdict"] == "worse"
+    assert facts["abstained"] == pytest.approx(0.04, abs=0.02)
+    assert 0.06 < facts["several"] < 0.16  # 7 % want two things; it sees nearly all of them, and some that do not
+    assert len(facts["summary"]) == 5
+    assert facts["gates"]["beats_baseline"] == facts["gates"]["parity"] == facts["gates"]["explained"] == "pass"
+
+
+def test_08_find_topics(
+    told_apart: tuple[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", told_apart[0])
+    params = str(FOLDER.parent / "params" / "intent.yaml")
+    facts = run("08_find_topics", tmp_path, told={"params_file": params, "model": "intent"})
+    assert facts["texts"] == 8142  # data_samples/service_company.md
+    assert facts["topics"] >= 20
+    assert sum(facts["moved"].values()) == facts["topics"]
+    assert facts["proposals"] >= 1
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_notebook_is_tested_here(path: Path) -> None:
     assert f"test_{path.stem}" in globals()

@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from cxlab.data import catalog
 from cxlab.data.events import read_events
@@ -136,3 +138,32 @@ def test_who_buys_no_more_is_told_from_purchases(read: Read) -> None:
     assert training.split.purged == 0
     assert len(training.split.test) == 23_570
     assert training.evaluation.values("logistic")["roc_auc"].value == pytest.approx(0.799, abs=0.01)  # measured: 0.799
+
+
+QUESTIONS = "search={trials: 1, candidates: [words_characters]}"
+
+
+def test_questions_to_a_bank_are_told_apart_by_their_words(read: Read) -> None:
+    table, params = read("banking77", QUESTIONS)
+    training = train(table, params, storage=None)
+    found = training.evaluation.values(training.selected)
+    assert found["accuracy"].value == pytest.approx(0.919, abs=0.004)  # measured: 0.919
+    assert found["log_loss"].value == pytest.approx(0.318, abs=0.010)  # measured: 0.318
+    assert found["ece"].value < 0.02  # measured: 0.011
+    turned_away = training.model.answer(table.test).abstained.mean()
+    assert 0.02 < turned_away < 0.06  # 0.04 are allowed
+
+
+def test_questions_of_intents_it_never_learnt_are_less_familiar(read: Read, tmp_path: Path) -> None:
+    """15 of 77 intents are held out, and the model is asked about them."""
+    table, params = read("banking77", QUESTIONS)
+    assert table.test is not None
+    unknown = np.random.default_rng(0).choice(sorted(table.frame["category"].unique()), 15, replace=False)
+    data = {"path": str(tmp_path / "train.csv"), "test_path": str(tmp_path / "test.csv")}
+    for name, frame in (("train.csv", table.frame), ("test.csv", table.test)):
+        frame[~frame["category"].isin(unknown)].to_csv(tmp_path / name, index=False)
+    params = params.model_copy(update={"data": params.data.model_copy(update=data)})
+    answers = train(load_table(params), params, storage=None).model.answer(table.test)
+    inside = ~table.test["category"].isin(unknown).to_numpy()
+    assert roc_auc_score(inside, answers.familiarity) == pytest.approx(0.88, abs=0.03)  # measured: AUROC
+    assert answers.abstained[~inside].mean() > 8 * 0.04  # measured: RECALL

@@ -71,7 +71,7 @@ def drift(
 
     frame, _ = read_frame(current)
     subject, filed = open_version(model, version), report_of(model, version)
-    threshold = filed.facts["threshold"]["value"]
+    threshold = None if subject.many else filed.facts["threshold"]["value"]
     found = drift_between(subject, frame, importance=filed.weights, threshold=threshold)
     rows = records(found.frame())
     if as_json:

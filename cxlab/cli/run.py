@@ -127,8 +127,9 @@ def _direct(overrides: list[str]) -> dict[str, Any]:
 def _refuse_early(params: Params) -> None:
     """What is wrong with the data stops here, before a kernel starts; of events, that they are there."""
     from cxlab.data.files import head
+    from cxlab.data.split import make_split
     from cxlab.data.table import locate, read_table
-    from cxlab.models.training import task_of
+    from cxlab.models.training import chosen_candidates, task_of
     from cxlab.places import store_folder
 
     store_folder()
@@ -137,7 +138,9 @@ def _refuse_early(params: Params) -> None:
         return
     table = read_table(params.data)
     table.check_roles()
-    task_of(params.task).outcome(table)
+    task = task_of(params.task)
+    chosen_candidates(task, params)
+    make_split(table, task.outcome(table), params.split)
 
 
 def _absolute(override: str) -> str:
@@ -212,7 +215,7 @@ def _say_next(results: list[dict[str, Any]]) -> None:
         for line in _gates(facts):
             say(line)
         say("")
-    say("Compare runs: cxlab compare churn. See them in MLflow: cxlab ui (or make ui).")
+    say(f"Compare runs: cxlab compare {results[-1]['model']}. See them in MLflow: cxlab ui (or make ui).")
 
 
 def _gates(facts: Mapping[str, Any]) -> list[str]:

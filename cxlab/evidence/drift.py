@@ -22,13 +22,21 @@ import pandas as pd
 from cxlab.data.schema import MISSING, Column, Schema
 from cxlab.display import GREY, PALETTE, Result, axes
 from cxlab.errors import DataError, listed, missing_column
-from cxlab.evidence.estimate import Estimated, PerformanceDrift, estimate_performance, outcomes, performance_drift
+from cxlab.evidence.estimate import (
+    Estimated,
+    PerformanceDrift,
+    estimate_accuracy,
+    estimate_performance,
+    outcomes,
+    performance_drift,
+)
 from cxlab.evidence.shift import (
     ALPHA,
     MIN_WEIGHT,
     SCORE,
     SMALLEST,
     Finding,
+    absent,
     adjusted,
     chisquare,
     column_tests,
@@ -42,6 +50,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PAGE_ROWS = 10_000
+INTENT, CONFIDENCE, FAMILIARITY = "(intent)", "(confidence)", "(familiarity)"  # what a model of many classes says
+SAID = (SCORE, INTENT, CONFIDENCE, FAMILIARITY)
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,7 +74,7 @@ class Drift(Result):
 
     @property
     def moved(self) -> bool:
-        """True where the score moved, or a column that the model uses."""
+        """True where what the model says moved, or a column that it uses."""
         return bool(len(self.mattering))
 
     @property
@@ -76,16 +86,18 @@ class Drift(Result):
     @property
     def share(self) -> float:
         """Share of the columns that moved, whether they matter or not."""
-        columns = self.rows[self.rows["column"] != SCORE]
+        columns = self.rows[~self.rows["column"].isin(SAID)]
         return float((columns["verdict"] == "moved").mean()) if len(columns) else 0.0
 
     @property
     def note(self) -> str:  # type: ignore[override]
+        used = {item.test for item in self.findings}
+        least = {test: size for test, size in SMALLEST.items() if test in used}
         return (
             f"{self.n_reference:,} rows before, {self.n_current:,} now. {len(self.findings)} tests, adjusted together "
             f"(Benjamini-Hochberg, {ALPHA:.0%}); each row shows the test that decided its column. Moved is what is "
             "significant and large enough: size, the share of customers concerned, is at least "
-            f"{', '.join(f'{least:.0%} ({test})' for test, least in SMALLEST.items())}."
+            f"{', '.join(f'{size:.0%} ({test})' for test, size in least.items())}."
         )
 
     def frame(self) -> pd.DataFrame:
@@ -118,6 +130,7 @@ def compare_samples(
     *,
     importance: Mapping[str, float] | None = None,
     scores: tuple[np.ndarray, np.ndarray] | None = None,
+    said: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
 ) -> Drift:
     """What moved between two samples of customers, by tests that do not change with the number of rows.
 
@@ -127,6 +140,7 @@ def compare_samples(
         schema: Which columns, and how they are read.
         importance: How much the model uses each column (mean absolute SHAP, say), >= 0; None weighs all alike.
         scores: Scores of reference and current rows, which need not be those above; they add the row `(score)`.
+        said: The same of whatever else a model says, by name: numbers, or texts of a few values.
     Raises:
         DataError: a sample has no rows, or lacks a column of the schema.
     """
@@ -136,20 +150,26 @@ def compare_samples(
     findings, missing = [], {}
     for column in schema.columns:
         parts = before[column.name].to_numpy(), now[column.name].to_numpy()
-        gone, lost = (np.isnan(part) if column.kind == "number" else part == MISSING for part in parts)
+        gone, lost = (absent(column, part) for part in parts)
         missing[column.name] = float(gone.mean()), float(lost.mean())
         text = int((lost & current[column.name].notna().to_numpy()).sum()) if column.kind == "number" else 0
-        said = f"; {text:,} values now are no numbers" if text else ""
+        more = f"; {text:,} values now are no numbers" if text else ""
         found = column_tests(column, *parts)
-        findings += [replace(one, reason=one.reason + said) if one.test == "missing" else one for one in found]
-    if scores is not None:
-        findings += column_tests(Column(SCORE, "number"), *scores)
-        missing[SCORE] = 0.0, 0.0
-    return _drift(adjusted(findings), missing, weights_of(missing, importance), (len(reference), len(current)))
+        findings += [replace(one, reason=one.reason + more) if one.test == "missing" else one for one in found]
+    spoken = dict(said or {}) | ({} if scores is None else {SCORE: scores})
+    findings += _spoken_tests(spoken)
+    missing |= dict.fromkeys(spoken, (0.0, 0.0))
+    weights = weights_of(missing, importance) | dict.fromkeys(spoken, 1.0)
+    return _drift(adjusted(findings), missing, weights, (len(reference), len(current)))
+
+
+def _spoken_tests(spoken: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Finding]:
+    kinds = {name: "category" if parts[0].dtype == object else "number" for name, parts in spoken.items()}
+    return [item for name, parts in spoken.items() for item in column_tests(Column(name, kinds[name]), *parts)]  # type: ignore[arg-type]
 
 
 def score_drift(model: Model, reference: pd.DataFrame, current: pd.DataFrame) -> Drift:
-    """The score alone: one row, `(score)`.
+    """The score alone: one row, `(score)`; of many classes `(intent)`, `(confidence)` and `(familiarity)`.
 
     Args:
         model: Raw rows in, probabilities out.
@@ -160,9 +180,27 @@ def score_drift(model: Model, reference: pd.DataFrame, current: pd.DataFrame) ->
     """
     for what, frame in (("reference", reference), ("current", current)):
         _refuse(what, frame, model.schema)
-    before, now = model.predict_proba(reference)[:, 1], model.predict_proba(current)[:, 1]
-    found = adjusted(column_tests(Column(SCORE, "number"), before, now))
-    return _drift(found, {SCORE: (0.0, 0.0)}, {SCORE: 1.0}, (len(before), len(now)))
+    spoken = _both(_spoken(model, reference), _spoken(model, current))
+    found = adjusted(_spoken_tests(spoken))
+    sizes = len(reference), len(current)
+    return _drift(found, dict.fromkeys(spoken, (0.0, 0.0)), dict.fromkeys(spoken, 1.0), sizes)
+
+
+def _spoken(model: Model, rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """What a model says of raw rows, by the names of reports."""
+    if model.labels is None:
+        return {SCORE: model.predict_proba(rows)[:, 1]}
+    said = model.spoken(model.schema.encode(rows))
+    found = {INTENT: _named(model.labels, said.probability), CONFIDENCE: said.probability.max(axis=1)}
+    return found if model.doubt is None else {**found, FAMILIARITY: model.doubt.familiarity(said)}
+
+
+def _named(labels: tuple[str, ...], probability: np.ndarray) -> np.ndarray:
+    return np.array(labels, object)[probability.argmax(axis=1)]
+
+
+def _both(before: Mapping[str, np.ndarray], now: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return {name: (before[name], now[name]) for name in before}
 
 
 def _refuse(what: str, frame: pd.DataFrame, schema: Schema) -> None:
@@ -209,7 +247,9 @@ def _reason(found: list[Finding], moved: list[Finding]) -> str:
     first, rest = found[0], found[1:]
     said = [first.reason] if first.verdict == "cannot tell" else []
     said += [f"too little to matter: {item.reason}" for item in found if item.p_adjusted < ALPHA]
-    said += [item.reason for item in rest if item.test != "missing" and item.reason and not item.p_adjusted < ALPHA]
+    said += [
+        item.reason for item in rest if item.test in ("range", "unseen") and item.reason and not item.p_adjusted < ALPHA
+    ]
     return "; ".join(said)
 
 
@@ -256,28 +296,36 @@ def drift_between(
     """A current sample against the data of a model.
 
     Columns are compared with the training rows, scores with those of the test part. Where the test part itself is
-    looked at, scores are not compared: those of training rows come from other fits, and differ for that alone.
+    looked at, scores are not compared: those of training rows come from other fits, and differ for that alone. Of many
+    classes the intents are, which differ little for it, with those that were cross-fitted.
 
     Args:
         subject: The model and its data.
         current: Raw rows; None takes the test part.
-        importance: See `compare_samples`.
-        threshold: See `estimate_performance`.
+        importance: See `compare_samples`. The words of a text are one column, so that it has one weight.
+        threshold: See `estimate_performance`; of two classes alone.
         seed: The same seed gives the same intervals.
     Raises:
         DataError: the sample has no rows, lacks a column of the model's, or holds an outcome never seen in training.
     """
     schema, target = subject.model.schema, subject.table.roles.target
-    if current is None:
-        rows, score, scores = subject.test, subject.score_test, None
+    rows = subject.test if current is None else current
+    _refuse("current", rows, schema)
+    said: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    score = subject.score_test if current is None else subject.scores(current)
+    if current is not None:
+        said = _both(_spoken(subject.model, subject.test), _spoken(subject.model, current))
+    elif subject.many:
+        said = {INTENT: (_named(subject.labels, subject.score_valid), _named(subject.labels, score))}
+    if subject.many:
+        estimated = estimate_accuracy(score.max(axis=1), calibrated_on=subject.score_valid.max(axis=1), seed=seed)
     else:
-        _refuse("current", current, schema)
-        rows, score = current, subject.model.predict_proba(current)[:, 1]
-        scores = (subject.score_test, score)
-    known = current is not None and target in current and bool(np.isfinite(outcomes(subject.table, current)).any())
+        estimated = estimate_performance(score, threshold=threshold, calibrated_on=subject.score_valid, seed=seed)
+    known = current is not None and target in current and bool(np.isfinite(outcomes(subject, current)).any())
+    weights = None if schema.of_kind("text") == schema.names else importance
     return DriftReport(
-        compare_samples(subject.train, rows, schema, importance=importance, scores=scores),
-        estimate_performance(score, threshold=threshold, calibrated_on=subject.score_valid, seed=seed),
+        compare_samples(subject.train, rows, schema, importance=weights, said=said),
+        estimated,
         performance_drift(subject, rows, seed=seed) if known else None,
     )
 
@@ -288,7 +336,8 @@ def evidently_page(
     """Writes Evidently's own page, by the same tests, a column at a time at `ALPHA` over the number of columns.
 
     Evidently's own chi-square takes the reference for the truth rather than a sample, so that it alarms too often;
-    the page gets ours. Columns that are empty in a sample are left out, for Evidently stops at them.
+    the page gets ours. Columns that are empty in a sample are left out, for Evidently stops at them, and columns of
+    words, for it would take customers' texts for categories and show them.
 
     Args:
         reference: Raw rows; more than `PAGE_ROWS` are sampled.
@@ -299,14 +348,15 @@ def evidently_page(
     Returns:
         The path.
     Raises:
-        DataError: a sample has no rows or lacks a column, or no column has values in both.
+        DataError: a sample has no rows or lacks a column, or no column but of words has values in both.
     """
     for what, frame in (("reference", reference), ("current", current)):
         _refuse(what, frame, schema)
     before, now = (schema.encode(_at_most(PAGE_ROWS, frame, seed)) for frame in (reference, current))
-    names = [name for name in schema.names if not any(_empty(part[name]) for part in (before, now))]
+    told = [name for name in schema.names if name not in schema.of_kind("text")]
+    names = [name for name in told if not any(_empty(part[name]) for part in (before, now))]
     if not names:
-        raise DataError("No column has values in both samples, so there is no page to write.")
+        raise DataError("No column has values in both samples, words left aside, so there is no page to write.")
     path = Path(path)
     unfinished = path.with_name(f"{path.name}.part")
     _evidently_report(before[names], now[names], schema).save_html(str(unfinished))

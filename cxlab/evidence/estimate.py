@@ -20,12 +20,12 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
 from cxlab.data.schema import as_text
-from cxlab.data.table import Table
 from cxlab.display import Result, axes, interval_plot
 from cxlab.errors import DataError, listed, missing_column
 from cxlab.metrics.bootstrap import CELLS, Interval, interval
 from cxlab.metrics.classification import brier, log_loss, pr_auc, roc_auc
 from cxlab.metrics.intervals import FEWEST, evaluate
+from cxlab.metrics.multiclass import intent_metrics
 from cxlab.metrics.sample import Array, Draws, Metric, Sample, Statistic, ratio
 from cxlab.models.calibration import clipped, uncertainty
 from cxlab.models.subject import Subject
@@ -33,7 +33,7 @@ from cxlab.models.subject import Subject
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-METRICS = (roc_auc, pr_auc, log_loss, brier)
+METRICS = (roc_auc, pr_auc, log_loss, brier)  # of two classes
 ESTIMATED = (roc_auc, log_loss, brier)  # not PR AUC: of learnt scores its interval held the truth in 93 of 100 shifts
 MOST_ROWS = 20_000  # more add little to the interval and much to the time
 
@@ -131,6 +131,36 @@ def estimate_performance(
     return Estimated(found, n, rows)
 
 
+def estimate_accuracy(
+    confidence: ArrayLike, *, calibrated_on: ArrayLike | None = None, resamples: int = 1000, seed: int = 0
+) -> Estimated:
+    """How often the likeliest of many classes is right, on rows whose outcomes are not known: the mean confidence
+    (average confidence: Guillory et al. 2021), with an interval made as in `estimate_performance`.
+
+    Args:
+        confidence: Calibrated probabilities of the likeliest class, shape (n,).
+        calibrated_on: The same of the labelled rows behind the calibration, shape (k,); None trusts it fully.
+        resamples: Draws, >= 1.
+        seed: The same seed gives the same interval.
+    Raises:
+        ValueError: no confidence, or some are no probabilities.
+    Examples:
+        >>> estimate_accuracy([1.0, 1.0, 1.0, 1.0]).values["accuracy"].value
+        1.0
+    """
+    every = Sample.of(np.zeros(np.shape(confidence)), confidence, name="confidence")
+    brier.check(every, name="confidence")
+    rng = np.random.default_rng(seed)
+    p, rows = np.sort(every.score), len(every.score)
+    if rows > MOST_ROWS:
+        p = p[np.sort(rng.choice(rows, MOST_ROWS, replace=False))]
+    n = len(p)
+    bends = _bends(calibrated_on, resamples, rng)
+    most = max(1, CELLS // n)
+    drawn = [_drawn(p, bends[start : start + most], rng)[:, :n].sum(axis=1) / n for start in range(0, resamples, most)]
+    return Estimated({"accuracy": interval(float(p.mean()), np.concatenate(drawn), bounds=(0.0, 1.0))}, n, rows)
+
+
 def _bends(calibrated_on: ArrayLike | None, resamples: int, rng: np.random.Generator) -> Array:
     """Intercept and slope on the log-odds of each draw, shape (resamples, 2)."""
     straight = np.tile([0.0, 1.0], (resamples, 1))
@@ -178,7 +208,8 @@ class PerformanceDrift(Result):
 
     Attributes:
         rows: One a metric: `metric, n_reference, n_current, positives_reference, positives_current, reference,
-            current, difference, diff_low, diff_high, verdict`; the difference is current minus reference.
+            current, difference, diff_low, diff_high, verdict`; the difference is current minus reference. With many
+            classes their number is in the place of the positives.
         unlabelled: Current rows without an outcome, which were left out.
     """
 
@@ -213,7 +244,7 @@ class PerformanceDrift(Result):
 
 
 def performance_drift(
-    subject: Subject, current: pd.DataFrame, *, metrics: Sequence[Metric] = METRICS, seed: int = 0
+    subject: Subject, current: pd.DataFrame, *, metrics: Sequence[Metric] | None = None, seed: int = 0
 ) -> PerformanceDrift:
     """The model on labelled current rows minus the model on its test part.
 
@@ -222,19 +253,25 @@ def performance_drift(
     Args:
         subject: The model and its test part.
         current: Raw rows with the target's column, shape (n, any); rows without an outcome are left out.
-        metrics: What to measure.
+        metrics: What to measure; those of `METRICS`, or of `intent_metrics` with many classes, unless given.
         seed: The same seed gives the same intervals.
     Raises:
         DataError: The target's column is not there, holds no outcome, or one that training never saw.
     """
-    outcome = outcomes(subject.table, current)
+    outcome = outcomes(subject, current)
     known = ~np.isnan(outcome)
     if not known.any():
         raise DataError(f"{subject.table.roles.target!r} holds no outcome in the current sample. Leave the column out.")
-    y, score = outcome[known], subject.model.predict_proba(current[known])[:, 1]
+    metrics = metrics or (intent_metrics() if subject.many else METRICS)
+    y, score = outcome[known], subject.scores(current[known])
     before = evaluate(subject.outcome_test, {"model": subject.score_test}, metrics, seed=seed)
     now = evaluate(y, {"model": score}, metrics, seed=seed + 1)
-    enough = min(before.positives, before.n - before.positives, now.positives, now.n - now.positives) >= FEWEST
+    told = [
+        ("positives", part.positives) if not subject.many else ("classes", len(part.counts)) for part in (before, now)
+    ]
+    enough = min(before.n, now.n) >= FEWEST
+    if not subject.many:
+        enough = min(before.positives, before.n - before.positives, now.positives, now.n - now.positives) >= FEWEST
     rows = []
     for m, metric in enumerate(metrics):
         one, other = float(before.value[0, m]), float(now.value[0, m])
@@ -243,24 +280,25 @@ def performance_drift(
         verdict = "cannot tell"
         if enough and (low > 0 or high < 0):
             verdict = "better" if low > 0 else "worse"
-        sizes = (before.n, now.n, before.positives, now.positives)
-        rows.append((metric.name, *sizes, one, other, *apart, verdict))
-    names = ["n_reference", "n_current", "positives_reference", "positives_current", "reference", "current"]
+        rows.append((metric.name, before.n, now.n, *(count for _, count in told), one, other, *apart, verdict))
+    beside = told[0][0]
+    names = ["n_reference", "n_current", f"{beside}_reference", f"{beside}_current", "reference", "current"]
     columns = ["metric", *names, "difference", "diff_low", "diff_high", "verdict"]
     return PerformanceDrift(pd.DataFrame(rows, columns=columns), int((~known).sum()))
 
 
-def outcomes(table: Table, rows: pd.DataFrame) -> Array:
-    """The target of rows from elsewhere as 0 and 1, NaN where it is missing, shape (n,).
+def outcomes(subject: Subject, rows: pd.DataFrame) -> Array:
+    """The target of rows from elsewhere as 0 and 1 or class codes, NaN where it is missing, shape (n,).
 
     Raises:
         DataError: The target's column is not there, or holds a value that the table's does not.
     """
-    target = str(table.roles.target)
+    table, target = subject.table, str(subject.table.roles.target)
     if target not in rows.columns:
         raise missing_column(target, map(str, rows.columns))
-    code = dict(zip(as_text(table.frame[target]), table.outcome(), strict=True))
+    code = dict(zip(as_text(table.frame[target]), subject.outcome(table.frame), strict=True))
     text = as_text(rows[target])
+    text = text.mask(text == "") if subject.many else text
     strange = sorted(set(text.dropna()) - set(code))
     if strange:
         raise DataError(

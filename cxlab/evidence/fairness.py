@@ -8,10 +8,9 @@
 A difference is a group's value minus that of everybody else in its segment, who are other customers, so that both
 sides count even if one group is most of the data.
 
-Models of several classes and of next events come in through `decision`. For one class against the rest give
-outcome 1 where it was that class, its probability as the score, and decision 1 where it was chosen. For how often the
-answer is right give outcome 1 everywhere, the answer's probability as the score, and decision 1 where it was right:
-`tpr` is then the accuracy.
+Models of several classes come in through `audit_answers`: how often they are right, how often they answer, and how
+often what they answer is right. For one class against the rest give `audit` outcome 1 where it was that class, its
+probability as the score, and decision 1 where it was chosen.
 """
 
 from __future__ import annotations
@@ -26,13 +25,28 @@ from numpy.typing import ArrayLike
 
 from cxlab.display import GREY, Result, axes, interval_plot, row_height
 from cxlab.errors import DataError, ParamsError, missing_column, unknown
-from cxlab.evidence.groups import METRICS, Partition, draws, measure, partitions
-from cxlab.evidence.verdicts import COLUMNS, GAPS, gaps, judged
+from cxlab.evidence.groups import Partition, draws, measure, partitions
+from cxlab.evidence.verdicts import ANSWERS, CHOICES, COLUMNS, GAPS, gaps, judged
 from cxlab.metrics.sample import Array, Sample
 from cxlab.params import FairnessParams
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+READING = (
+    "A difference is a group's value minus that of everybody else; intervals are 95 %. It fails only if its whole "
+    "interval lies beyond the limit, also when widened for the number of differences looked at, and passes only "
+    "if its whole interval lies within."
+)
+NOTES = {
+    "selected": "Calibration error is the mean score minus the rate: above 0, the scores promise too much. `of` is the "
+    "metric's own denominator.",
+    "answers": "Accuracy is of all texts, whether answered or not; answered is the share of texts that the model does "
+    "not turn away. These two are judged, whatever fairness.metrics says, which is about selecting customers. "
+    "Calibration error is the mean confidence minus the accuracy: above 0, the model is too sure. `positives` are the "
+    "texts whose likeliest intent is right, `of` is the metric's own denominator.",
+}
+JUDGED = ("accuracy", "answered")  # of what a model of many classes answers
 
 Constraint = Literal["equalized_odds", "true_positive_rate_parity"]
 
@@ -58,20 +72,22 @@ class Audit(Result):
         spans: One a segment and metric: the lowest and the highest group, and their gap.
         params: What was judged, and by which limit.
         comparisons: How many judged differences could be told, each pair of two groups counted once.
+        judged: The metrics that are judged.
+        of: What the metrics are of: whom a model selects, or what one of many classes answers.
     """
 
     rows: pd.DataFrame = field(repr=False)
     spans: pd.DataFrame = field(repr=False)
     params: FairnessParams
     comparisons: int
+    judged: tuple[str, ...]
+    of: Literal["selected", "answers"] = "selected"
 
     title: ClassVar[str] = "Who is treated differently?"
-    note: ClassVar[str] = (
-        "A difference is a group's value minus that of everybody else; intervals are 95 %. It fails only if its whole "
-        "interval lies beyond the limit, also when widened for the number of differences looked at, and passes only "
-        "if its whole interval lies within. Calibration error is the mean score minus the rate: above 0, the scores "
-        "promise too much. `of` is the metric's own denominator."
-    )
+
+    @property
+    def note(self) -> str:  # type: ignore[override]
+        return f"{READING} {NOTES[self.of]}"
 
     def frame(self) -> pd.DataFrame:
         """segment, group, metric, n, positives, value, low, high, difference, diff_low, diff_high, verdict; then
@@ -111,9 +127,10 @@ class Audit(Result):
         Raises:
             ParamsError: There is no such metric or segment.
         """
-        metric = metric or self.params.metrics[0]
-        if metric not in METRICS:
-            raise ParamsError(unknown("Metric", metric, METRICS))
+        metric = metric or self.judged[0]
+        metrics = CHOICES if self.of == "selected" else ANSWERS
+        if metric not in metrics:
+            raise ParamsError(unknown("Metric", metric, metrics))
         known = self.rows["segment"].unique().tolist()
         if segment is not None and segment not in known:
             raise ParamsError(unknown("Segment", segment, known, where="in this audit"))
@@ -185,12 +202,57 @@ def audit(
     y, chosen = sample.y, Sample.of(selected.astype(np.int64), sample.score).y
     parts = partitions(segments)
     if not parts:
-        return Audit(pd.DataFrame(columns=[*COLUMNS, "single", "tellable"]), pd.DataFrame(columns=GAPS), params, 0)
+        return _of_nobody(params, params.metrics, "selected")
     here = measure(parts, y, chosen, sample.score)
     here.rates[:, 0, :4] = np.concatenate([_by_group(part, y, chosen) for part in parts])
     drawn = draws(parts, y, chosen, sample.score, resamples=resamples, seed=seed)
     rows, comparisons = judged(parts, here, drawn, params)
-    return Audit(rows, gaps(parts, here, drawn[:, :, 0], params.min_group), params, comparisons)
+    return Audit(rows, gaps(parts, here, drawn[:, :, 0], params.min_group), params, comparisons, params.metrics)
+
+
+def _of_nobody(params: FairnessParams, asked: tuple[str, ...], of: Literal["selected", "answers"]) -> Audit:
+    empty = pd.DataFrame(columns=[*COLUMNS, "single", "tellable"])
+    return Audit(empty, pd.DataFrame(columns=GAPS), params, 0, asked, of)
+
+
+def audit_answers(
+    right: ArrayLike,
+    confidence: ArrayLike,
+    answered: ArrayLike,
+    segments: pd.DataFrame,
+    params: FairnessParams,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Audit:
+    """The same of a model of many classes: accuracy and how often it answers are judged, whatever `params.metrics`.
+
+    Args:
+        right: Whether the likeliest class is right, in {0, 1}, shape (n,), n >= 1.
+        confidence: Its probability, shape (n,).
+        answered: Whether the model answers, in {0, 1}, shape (n,).
+        segments: A column a segment, n rows; no columns give an audit without rows.
+        params: The limit, and how large a group must be.
+        resamples: Bootstrap draws, >= 1.
+        seed: Of the draws.
+    Raises:
+        DataError: There are no rows.
+        ValueError: An argument has the wrong shape or values.
+    """
+    if not len(segments):
+        raise DataError("There are no rows to audit: the segments have 0 rows. Pass the rows of the test part.")
+    sample = Sample.of(right, confidence, name="confidence")
+    decision = Sample.of(answered, sample.score).y
+    if len(segments) != len(sample.y):
+        raise ValueError(f"segments has {len(segments)} rows, must be {len(sample.y)}: one a row of right.")
+    parts = partitions(segments)
+    if not parts:
+        return _of_nobody(params, JUDGED, "answers")
+    here = measure(parts, sample.y, decision, sample.score, auc=False)
+    drawn = draws(parts, sample.y, decision, sample.score, resamples=resamples, seed=seed, auc=False)
+    rows, comparisons = judged(parts, here, drawn, params, metrics=ANSWERS, asked=JUDGED)
+    spans = gaps(parts, here, drawn[:, :, 0], params.min_group, ANSWERS)
+    return Audit(rows, spans, params, comparisons, JUDGED, "answers")
 
 
 def _by_group(part: Partition, y: Array, decision: Array) -> Array:

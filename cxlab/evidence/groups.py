@@ -2,7 +2,7 @@
 
     parts = partitions(segments)              # which row is in which group, intersections too
     here = measure(parts, y, decision, score) # every rate of every group and of everybody else
-    here.rates.shape                          # (groups, 2, 6): the group, the others
+    here.rates.shape                          # (groups, 2, 7): the group, the others
 
 The bootstrap is the Bayesian one (Rubin 1981): a draw weighs every row by an exponential number. Groups are small and
 their rates often near 0 or 1, where the percentile bootstrap is far too sure (ten hits of ten give an interval of no
@@ -26,7 +26,8 @@ from scipy import sparse
 from cxlab.metrics.rates import OTHER, groups
 from cxlab.metrics.sample import Array, ratio
 
-METRICS = ("selection_rate", "tpr", "fpr", "precision", "calibration_error", "auc")
+METRICS = ("selection_rate", "tpr", "fpr", "precision", "calibration_error", "auc")  # of whom a model selects
+RATES = (*METRICS, "outcome_rate")
 PRIOR = 2 / 3  # of 1/2, 2/3, 0.8 and 1, the one whose worst coverage was best for denominators of 5 to 60
 LARGEST = 20  # groups kept apart in a segment; the others share "(other)"
 NUMBERS = 4  # quantile groups of a number
@@ -80,7 +81,7 @@ class Measured:
     """Rates of each group and of everybody else in its segment; groups in the partitions' order, k in all.
 
     Attributes:
-        rates: In the order of `METRICS`, shape (..., k, 2, 6); NaN where the denominator is 0.
+        rates: In the order of `RATES`, shape (..., k, 2, 7); NaN where the denominator is 0.
         of: Their denominators (for AUC pairs of a positive and a negative), same shape.
     """
 
@@ -115,7 +116,7 @@ def draws(
     """The rates in bootstrap draws, all from one pass; the order of the rows does not matter.
 
     Returns:
-        As `Measured.rates`, shape (resamples, k, 2, 6).
+        As `Measured.rates`, shape (resamples, k, 2, 7).
     """
     order = np.lexsort((*(part.code for part in parts), decision, y, score))
     parts = [replace(part, code=part.code[order]) for part in parts]
@@ -220,11 +221,11 @@ def _with_prior(sums: Array, prior: Array, mean_score: Array) -> Array:
 
 
 def _rates(sums: Array) -> Measured:
-    """Sums of shape (6, ...) to rates of shape (..., 6)."""
+    """Sums of shape (6, ...) to rates of shape (..., 7)."""
     hit, miss, alarm, calm, apart, pairs = sums
     everybody, positives, negatives, selected = sums[:4].sum(axis=0), hit + miss, alarm + calm, hit + alarm
-    top = [selected, hit, alarm, hit, apart, pairs]
-    of = [everybody, positives, negatives, selected, everybody, positives * negatives]
+    top = [selected, hit, alarm, hit, apart, pairs, positives]
+    of = [everybody, positives, negatives, selected, everybody, positives * negatives, everybody]
     # The complement is a subtraction: what rounding leaves of nothing is nothing.
     pairs_of = [(t, np.where(np.abs(o) < 1e-9, 0.0, o)) for t, o in zip(top, of, strict=True)]
     rates = [ratio(t, o) for t, o in pairs_of]

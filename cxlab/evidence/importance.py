@@ -94,20 +94,30 @@ def importance(subject: Subject, *, rows: int = ROWS, seed: int = 0) -> Importan
         changed = copies.assign(**{name: encoded[name].to_numpy()[shuffled]})
         added[:, j] = _losses(subject.model, changed, np.tile(y, SHUFFLES)).reshape(SHUFFLES, n).mean(axis=0) - before
     added[np.abs(added) < ROUNDING] = 0
-    draws = np.concatenate([weights @ added / n for weights in resampled(n, resamples=1000, seed=seed)])
-    mean = added.mean(axis=0)
-    draws = mean + _stretch(n) * (draws - mean)
-    ends = [interval(float(mean[j]), draws[:, j]) for j in range(len(mean))]
     total = found.strength.sum()
-    table = pd.DataFrame(ends).assign(
+    table = added_loss(added, seed=seed).assign(
         feature=found.columns,
         n=n,
         direction=[_direction(encoded[name], found.values[:, j]) for j, name in enumerate(found.columns)],
         share=found.strength / total if total > 0 else 0.0,
-        folds=_stability(added[rng.permutation(n)]),
+        folds=holds(added[rng.permutation(n)]),
     )
     table = table.sort_values(["value", "share"], ascending=False, kind="stable", ignore_index=True)
     return Importance(table[["feature", "value", "low", "high", "n", "direction", "share", "folds"]], found)
+
+
+def added_loss(added: np.ndarray, *, seed: int) -> pd.DataFrame:
+    """Means over rows with 95 % intervals: value, low, high, one row a feature.
+
+    Args:
+        added: What the loss of each row grew by, shape (n, features).
+        seed: Of the resamples.
+    """
+    n, mean = len(added), added.mean(axis=0)
+    draws = np.concatenate([weights @ added / n for weights in resampled(n, resamples=1000, seed=seed)])
+    draws = mean + _stretch(n) * (draws - mean)
+    ends = [interval(float(mean[j]), draws[:, j]) for j in range(len(mean))]
+    return pd.DataFrame(ends, columns=["value", "low", "high"])
 
 
 def _stretch(n: int) -> float:
@@ -120,8 +130,8 @@ def _losses(model: Model, encoded: pd.DataFrame, y: np.ndarray) -> np.ndarray:
     return -np.where(y == 1, np.log(p), np.log1p(-p))
 
 
-def _stability(added: np.ndarray) -> np.ndarray:
-    """In how many parts of the rows each column is among the strongest, shape (c,)."""
+def holds(added: np.ndarray) -> np.ndarray:
+    """In how many parts of the rows each feature is among the strongest and above zero, shape (features,)."""
     means = np.array([part.mean(axis=0) for part in np.array_split(added, PARTS) if len(part)])
     ranks = np.argsort(np.argsort(-means, axis=1, kind="stable"), axis=1)
     return ((ranks < TOP) & (means > 0)).sum(axis=0)

@@ -82,7 +82,14 @@ def rows(
     """A frame as a table for people: four digits, verdicts marked, nothing where nothing is known."""
     names = [str(name) for name in (columns or frame.columns)]
     cells = [[_cell(value) for value in row] for row in frame[names].itertuples(index=False, name=None)]
-    return Rows(caption, [WORDS.get(name, name.replace("_", " ")) for name in names], cells, folded, personal)
+    return Rows(caption, [_heading(name) for name in names], cells, folded, personal)
+
+
+def _heading(name: str) -> str:
+    of, _, end = name.rpartition("_")
+    if name not in WORDS and end in ("low", "high"):
+        name = f"{of}_{WORDS[end]}"
+    return WORDS.get(name, name.replace("_", " "))
 
 
 def drawing(ax: Axes, caption: str, *, personal: bool = False) -> Drawing:

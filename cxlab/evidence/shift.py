@@ -25,7 +25,10 @@ FEWEST = 100  # values in either sample below which distributions are not compar
 RARE = 5.0  # expected rows below which categories are pooled: Cochran (1954), Some methods for strengthening chi-square
 MIN_WEIGHT = 0.05  # of the most used column: below, a column that moved does not matter to this model
 # The smallest size that counts. A shift of 0.2 standard deviations, small by Cohen (1988), has a size of 0.08.
-SMALLEST = {"ks": 0.05, "chisquare": 0.05, "missing": 0.02, "unseen": 0.01, "range": 0.01}
+SMALLEST = {
+    **{"ks": 0.05, "chisquare": 0.05, "missing": 0.02, "unseen": 0.01, "range": 0.01},
+    **{"vocabulary": 0.05, "new words": 0.01, "length": 0.05},  # of texts: the first two are shares of their words
+}
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,11 @@ class Finding:
     Attributes:
         column: Its name.
         test: A key of `SMALLEST`.
-        statistic: `ks`: the largest gap between the two distributions; `chisquare`: chi-square; `missing`: the
-            difference of the shares; `unseen` and `range`: current rows concerned. NaN where not tested.
+        statistic: `ks` and `length`: the largest gap between the two distributions; `chisquare`: chi-square; `missing`
+            and `new words`: the difference of the shares; `unseen` and `range`: current rows concerned; `vocabulary`:
+            the Jensen-Shannon distance. NaN where not tested.
         p: Before adjustment; NaN where not tested.
-        size: How many customers it concerns, a share in [0, 1].
+        size: How many customers it concerns, or of their words how many, a share in [0, 1].
         reason: In words; empty where there is nothing to say.
         p_adjusted: Among all tests of the report.
     """
@@ -66,21 +70,32 @@ def column_tests(column: Column, reference: np.ndarray, current: np.ndarray) -> 
         reference: Values as `Schema.encode` gives them, shape (n_reference,).
         current: The same, shape (n_current,).
     """
+    if column.kind == "text":
+        from cxlab.evidence.vocabulary import text_tests
+
+        return [replace(item, column=column.name) for item in text_tests(reference, current)]
     number = column.kind == "number"
-    gone, lost = (np.isnan(part) if number else part == MISSING for part in (reference, current))
+    gone, lost = (absent(column, part) for part in (reference, current))
     before, now = reference[~gone], current[~lost]
     if number:
-        found = [_ks(before, now), _missing(gone, lost), _range(before, now)]
+        found = [ks(before, now), shares_missing(gone, lost), _range(before, now)]
     else:
         names, counts = counted(before, now)
-        found = [chisquare(names, counts), _missing(gone, lost), _unseen(names, counts)]
+        found = [chisquare(names, counts), shares_missing(gone, lost), _unseen(names, counts)]
     return [replace(item, column=column.name) for item in found]
 
 
-def _ks(before: np.ndarray, now: np.ndarray) -> Finding:
+def absent(column: Column, values: np.ndarray) -> np.ndarray:
+    """Where a cast column has no value, shape (n,)."""
+    if column.kind == "number":
+        return np.isnan(values)
+    return values == ("" if column.kind == "text" else MISSING)
+
+
+def ks(before: np.ndarray, now: np.ndarray) -> Finding:
     """Two-sample Kolmogorov-Smirnov, asymptotic at every n (Hodges 1958); ties make it cautious."""
     if min(len(before), len(now)) < FEWEST:
-        return _untested("ks", len(before), len(now))
+        return untested("ks", len(before), len(now))
     found = stats.ks_2samp(before, now, method="asymp")
     gap, middles = float(found.statistic), (np.median(before), np.median(now))
     reason = f"{gap:.0%} of customers lie elsewhere; the median went from {middles[0]:.4g} to {middles[1]:.4g}"
@@ -94,7 +109,7 @@ def chisquare(names: np.ndarray, counts: np.ndarray) -> Finding:
     """
     n = counts.sum(axis=1)
     if min(n) < FEWEST:
-        return _untested("chisquare", *n)
+        return untested("chisquare", *n)
     share = min(n) / sum(n)
     rare = counts.sum(axis=0) * share < RARE
     if rare.all():
@@ -114,7 +129,7 @@ def chisquare(names: np.ndarray, counts: np.ndarray) -> Finding:
     return Finding("", "chisquare", float(found.statistic), float(found.pvalue), size, reason)
 
 
-def _missing(gone: np.ndarray, lost: np.ndarray) -> Finding:
+def shares_missing(gone: np.ndarray, lost: np.ndarray) -> Finding:
     """Fisher's exact test of two shares (Fisher 1935)."""
     apart = float(lost.mean() - gone.mean())
     table = [[int(gone.sum()), int((~gone).sum())], [int(lost.sum()), int((~lost).sum())]]
@@ -170,7 +185,7 @@ def counted(before: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return np.asarray(names), np.array([np.bincount(part, minlength=len(names)) for part in parts])
 
 
-def _untested(test: str, before: int, now: int) -> Finding:
+def untested(test: str, before: int, now: int) -> Finding:
     few = f"{before:,} values before and {now:,} now, must be at least {FEWEST} of both to compare"
     return Finding("", test, np.nan, np.nan, np.nan, few)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 
-from cxlab.evidence.groups import METRICS, Measured, Partition
+from cxlab.evidence.groups import METRICS, RATES, Measured, Partition
 from cxlab.metrics.rates import OTHER
 from cxlab.metrics.sample import Array, ratio
 from cxlab.params import FairnessParams
@@ -18,23 +19,44 @@ COLUMNS = [
     *("difference", "diff_low", "diff_high", "verdict", "of", "ratio", "reason"),
 ]
 GAPS = ["segment", "metric", "groups", "lowest", "highest", "gap", "low", "high", "ratio"]
-NOBODY = {"tpr": "no positives", "fpr": "no negatives", "precision": "nobody selected", "auc": "only one outcome"}
+NOBODY = {
+    **{"tpr": "no positives", "fpr": "no negatives", "precision": "nobody selected", "auc": "only one outcome"},
+    "accuracy_answered": "nobody answered",
+}
+CHOICES = {metric: metric for metric in METRICS}  # of whom a model selects: each metric and its rate
+ANSWERS = {  # of what a model of many classes answers, where the outcome is that it is right
+    **{"accuracy": "outcome_rate", "answered": "selection_rate", "accuracy_answered": "precision"},
+    "calibration_error": "calibration_error",
+}
 
 
-def judged(parts: list[Partition], here: Measured, drawn: Array, params: FairnessParams) -> tuple[pd.DataFrame, int]:
+def judged(
+    parts: list[Partition],
+    here: Measured,
+    drawn: Array,
+    params: FairnessParams,
+    *,
+    metrics: Mapping[str, str] = CHOICES,
+    asked: Collection[str] | None = None,
+) -> tuple[pd.DataFrame, int]:
     """One row a segment, group and metric, and how many differences could be told.
 
     Args:
         parts: The segments, k groups in all.
         here: Their rates.
-        drawn: The same in bootstrap draws, shape (B, k, 2, 6).
+        drawn: The same in bootstrap draws, shape (B, k, 2, 7).
         params: What is judged.
+        metrics: The m metrics of the rows, and the rate that each is.
+        asked: Those that are judged; `params.metrics` if None.
     """
-    value, other = here.rates[:, 0], here.rates[:, 1]
+    places = [RATES.index(rate) for rate in metrics.values()]
+    names, of = list(metrics), here.of[:, :, places]
+    value, other = here.rates[:, 0, places], here.rates[:, 1, places]
+    drawn = drawn[..., places]
     difference, apart = value - other, drawn[:, :, 0] - drawn[:, :, 1]
-    asked = np.array([metric in params.metrics for metric in METRICS])
+    judging = np.array([metric in (params.metrics if asked is None else asked) for metric in names])
     enough = here.of[:, :, 0].min(axis=1) >= params.min_group
-    tellable = np.isfinite(difference) & enough[:, None] & asked
+    tellable = np.isfinite(difference) & enough[:, None] & judging
     groups = [(part, label) for part in parts for label in part.labels]
     twice = np.array([len(part.labels) == 2 for part, _ in groups])  # one difference, seen from both sides
     comparisons = int(tellable[~twice].sum() + tellable[twice].sum() // 2)
@@ -42,18 +64,19 @@ def judged(parts: list[Partition], here: Measured, drawn: Array, params: Fairnes
     low, high = _ends(value, drawn[:, :, 0])
     near, far = np.stack(_ends(difference, apart)), np.stack(_ends(difference, apart, widen))
     times = ratio(value, other)
-    times[:, METRICS.index("calibration_error")] = np.nan  # of signed errors a ratio says nothing
+    times[:, names.index("calibration_error")] = np.nan  # of signed errors a ratio says nothing
     rows = []
     for g, (part, label) in enumerate(groups):
         n, positives = (int(count) for count in here.of[g, 0, :2])
         note = f"{part.merged:,} rarer groups together" if label == OTHER and part.merged else ""
-        for m, metric in enumerate(METRICS):
-            verdict, reason = "cannot tell" if asked[m] else "shown", _untold(here.of[g], m, params.min_group)
+        for m, metric in enumerate(names):
+            verdict = "cannot tell" if judging[m] else "shown"
+            reason = _untold(here.of[g, :, 0], of[g, :, m], NOBODY.get(metric, "nobody"), params.min_group)
             if tellable[g, m]:
                 verdict, reason = _verdict(near[:, g, m], far[:, g, m], limit, comparisons)
             ends = (value[g, m], low[g, m], high[g, m], difference[g, m], *near[:, g, m])
             told = "; ".join(filter(None, [reason, note]))
-            tail = (verdict, int(here.of[g, 0, m]), times[g, m], told, part.single, bool(tellable[g, m]))
+            tail = (verdict, int(of[g, 0, m]), times[g, m], told, part.single, bool(tellable[g, m]))
             rows.append((part.segment, label, metric, n, positives, *ends, *tail))
     return pd.DataFrame(rows, columns=[*COLUMNS, "single", "tellable"]), comparisons
 
@@ -71,21 +94,30 @@ def _verdict(near: Array, far: Array, limit: float, comparisons: int) -> tuple[s
     return "cannot tell", f"the interval crosses the limit of {limit:g}"
 
 
-def _untold(of: Array, m: int, least: int) -> str:
-    """Why a difference cannot be judged; denominators of shape (2, 6)."""
-    (n, rest), nobody = of[:, 0].astype(int), NOBODY.get(METRICS[m], "nobody")
+def _untold(rows: Array, of: Array, nobody: str, least: int) -> str:
+    """Why a difference cannot be judged.
+
+    Args:
+        rows: Customers of the group and all others, shape (2,).
+        of: The metric's own denominators, shape (2,).
+        nobody: What is said where one is 0.
+        least: Fewer customers tell nothing.
+    """
+    n, rest = rows.astype(int)
     if rest == 0:
         return "one group only: nothing to compare"
     if n < least:
         return f"{n} customers, fewer than {least}"
     if rest < least:
         return f"everybody else is {rest} customers, fewer than {least}"
-    if of[0, m] == 0:
+    if of[0] == 0:
         return nobody
-    return f"{nobody} among everybody else" if of[1, m] == 0 else ""
+    return f"{nobody} among everybody else" if of[1] == 0 else ""
 
 
-def gaps(parts: list[Partition], here: Measured, drawn: Array, least: int) -> pd.DataFrame:
+def gaps(
+    parts: list[Partition], here: Measured, drawn: Array, least: int, metrics: Mapping[str, str] = CHOICES
+) -> pd.DataFrame:
     """One row a segment and metric: the largest difference between two groups of at least `least` customers.
 
     The interval of the largest difference is that of all pairs at once: the highest of the widened lower ends, and
@@ -94,8 +126,9 @@ def gaps(parts: list[Partition], here: Measured, drawn: Array, least: int) -> pd
     Args:
         parts: The segments, k groups in all.
         here: Their rates.
-        drawn: The groups' rates in bootstrap draws, shape (B, k, 6).
+        drawn: The groups' rates in bootstrap draws, shape (B, k, 7).
         least: Smaller groups are left out.
+        metrics: Those of the rows, and the rate that each is.
     """
     rows: list[tuple[object, ...]] = []
     start = 0
@@ -103,7 +136,7 @@ def gaps(parts: list[Partition], here: Measured, drawn: Array, least: int) -> pd
         own = slice(start, start + len(part.labels))
         start = own.stop
         value, large = here.rates[own, 0], here.of[own, 0, 0] >= least
-        for m, metric in enumerate(METRICS):
+        for metric, m in ((metric, RATES.index(rate)) for metric, rate in metrics.items()):
             told = np.flatnonzero(large & np.isfinite(value[:, m]))
             if len(told) < 2:
                 rows.append((part.segment, metric, len(told), None, None, *[np.nan] * 4))

@@ -111,7 +111,7 @@ class RiskCoverage(Result):
         ax.set_ylim(bottom=0)
         ax.xaxis.set_major_formatter(PercentFormatter(1.0))
         ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-        ax.legend(frameon=False, loc="upper left")
+        ax.legend(frameon=False, loc="lower right")
         return ax
 
 

@@ -14,6 +14,8 @@ import pandas as pd
 
 from cxlab.data.split import Split
 from cxlab.data.table import Table
+from cxlab.errors import ParamsError, listed
+from cxlab.models.answer import Answers
 from cxlab.models.task import Model
 from cxlab.models.training import Training
 from cxlab.params import Params
@@ -29,7 +31,8 @@ class Subject:
         table: The data.
         split: Which rows trained and which tested.
         model: Raw rows in, calibrated probabilities out.
-        score_valid: Cross-fitted probabilities of the validated training rows, shape (n_validated,).
+        score_valid: Cross-fitted probabilities of the validated training rows, shape (n_validated,); of many classes
+            (n_validated, k).
     """
 
     name: str
@@ -55,25 +58,76 @@ class Subject:
         """Row numbers of the table that `score_valid` is about, in its order."""
         return self.split.train[np.concatenate([valid for _, valid in self.split.folds])]
 
+    @property
+    def many(self) -> bool:
+        """The outcome has any number of classes: outcomes are their codes, scores have a column a class."""
+        return self.model.labels is not None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the many classes.
+
+        Raises:
+            ParamsError: There are two.
+        """
+        if self.model.labels is None:
+            raise ParamsError(f"{self.name} tells two classes apart; this is asked of models of many classes.")
+        return self.model.labels
+
+    def outcome(self, rows: pd.DataFrame) -> np.ndarray:
+        """Outcomes of raw rows in {0, 1}, or class codes, shape (n,)."""
+        return self.table.codes(rows) if self.many else self.table.outcome(rows)
+
     @functools.cached_property
     def outcome_train(self) -> np.ndarray:
-        """Outcomes of the training rows in {0, 1}, shape (n_train,)."""
-        return self.table.outcome()[self.split.train]
+        """Outcomes of the training rows in {0, 1}, or class codes, shape (n_train,)."""
+        return self.outcome(self.table.frame)[self.split.train]
 
     @functools.cached_property
     def outcome_valid(self) -> np.ndarray:
         """Outcomes in the order of `score_valid`."""
-        return self.table.outcome()[self.valid_rows]
+        return self.outcome(self.table.frame)[self.valid_rows]
 
     @functools.cached_property
     def outcome_test(self) -> np.ndarray:
-        """Outcomes of the test rows in {0, 1}, shape (n_test,)."""
-        return self.table.outcome(self.test)
+        """Outcomes of the test rows in {0, 1}, or class codes, shape (n_test,)."""
+        return self.outcome(self.test)
 
     @functools.cached_property
     def score_test(self) -> np.ndarray:
-        """Probabilities of the test rows, shape (n_test,)."""
-        return self.model.predict_proba(self.test)[:, 1]
+        """Probabilities of the test rows, shape (n_test,); of many classes (n_test, k)."""
+        return self.scores(self.test)
+
+    def scores(self, rows: pd.DataFrame) -> np.ndarray:
+        """Probabilities of raw rows, shaped as `score_test`."""
+        found = self.model.predict_proba(rows)
+        return found if self.many else found[:, 1]
+
+    def texts(self, rows: pd.DataFrame) -> list[str]:
+        """The words of raw rows as the model reads them, personal data masked.
+
+        Raises:
+            ParamsError: The model reads other columns than one of words.
+        """
+        names = self.model.schema.names
+        if self.model.schema.of_kind("text") != names or len(names) != 1:
+            raise ParamsError(f"{self.name} reads {listed(names)}; this is asked of models that read one text alone.")
+        return self.model.schema.cast(rows)[names[0]].tolist()
+
+    @functools.cached_property
+    def texts_test(self) -> list[str]:
+        """The words of the test rows."""
+        return self.texts(self.test)
+
+    @functools.cached_property
+    def texts_valid(self) -> list[str]:
+        """The words of the validated training rows, in the order of `score_valid`."""
+        return self.texts(self.table.frame.iloc[self.valid_rows])
+
+    @functools.cached_property
+    def answers_test(self) -> Answers:
+        """What it answers on the test rows, of many classes."""
+        return self.model.answer(self.test)
 
 
 def subject_of(training: Training) -> Subject:

@@ -202,7 +202,7 @@ def train(table: Table, params: Params, *, storage: Path | Literal["default"] | 
     """
     started = time.monotonic()
     task = task_of(params.task)
-    candidates, skipped = _chosen_candidates(task, params)
+    candidates, skipped = chosen_candidates(task, params)
     metric = _selection_metric(task, params)
     table.check_roles()
     _refuse_identifiers(table)
@@ -315,7 +315,7 @@ def _ground(task: Task, table: Table, params: Params) -> Ground:
     return Ground(schema, split, X, y[split.train], params.split.seed, labels)
 
 
-def _chosen_candidates(task: Task, params: Params) -> tuple[tuple[Candidate, ...], dict[str, str]]:
+def chosen_candidates(task: Task, params: Params) -> tuple[tuple[Candidate, ...], dict[str, str]]:
     """Those that params name, in the task's order, and those of them that can't run here with the reason; a blend comes
     of itself. Unnamed, all that are not costly.
     """

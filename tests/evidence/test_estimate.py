@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from cxlab.evidence.estimate import MOST_ROWS, estimate_performance
+from cxlab.evidence.estimate import MOST_ROWS, estimate_accuracy, estimate_performance
 from cxlab.metrics.classification import brier, log_loss, roc_auc
 
 
@@ -92,3 +92,28 @@ def test_many_rows_are_sampled_and_the_note_says_so() -> None:
 def test_scores_that_are_no_probabilities_are_refused(scores: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         estimate_performance(scores)
+
+
+def test_the_accuracy_of_many_classes_is_where_the_estimate_says() -> None:
+    """200 samples of calibrated answers: the interval holds the share that was right about 95 times in 100."""
+    held = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        p = rng.beta(6, 2, 300)
+        held += (
+            (found := estimate_accuracy(p, resamples=200, seed=seed).values["accuracy"]).low
+            <= ((rng.random(300) < p).mean())
+            <= found.high
+        )
+    assert held >= 184
+
+
+@given(st.integers(0, 1000))
+def test_the_estimated_accuracy_is_the_mean_confidence(seed: int) -> None:
+    p = np.random.default_rng(seed).beta(6, 2, 80)
+    found = estimate_accuracy(p, calibrated_on=p, resamples=50, seed=seed).values["accuracy"]
+    assert found.value == pytest.approx(p.mean())
+    assert found.low <= found.value <= found.high
+    assert estimate_accuracy(p[::-1], calibrated_on=p, resamples=50, seed=seed).values["accuracy"] == found
+    with pytest.raises(ValueError, match=r"confidence is 1\.5 in row 1"):
+        estimate_accuracy([0.5, 1.5])

@@ -10,7 +10,7 @@ from sklearn.metrics import precision_score, roc_auc_score
 
 from cxlab.data.simulate import World, binary_world
 from cxlab.errors import DataError, ParamsError
-from cxlab.evidence.fairness import Audit, audit, segments_of
+from cxlab.evidence.fairness import JUDGED, Audit, audit, audit_answers, segments_of
 from cxlab.evidence.groups import METRICS
 from cxlab.evidence.remedy import BY_GROUP, BY_LOT, UNTOUCHED, Scored, compare_ways
 from cxlab.evidence.verdicts import COLUMNS
@@ -317,3 +317,56 @@ def test_small_groups_keep_the_common_threshold() -> None:
     assert not cuts.loc["c", "own"]
     assert cuts.loc["c", "threshold"] == world.threshold
     assert set(found.frame()["way"]) == {UNTOUCHED, BY_GROUP, BY_LOT}
+
+
+@given(st.integers(0, 10_000))
+def test_answers_are_audited_as_choices_are(seed: int) -> None:
+    """How often it answers and is right are rates of the binary audit under other names."""
+    right, confidence, group = small(seed)
+    answered = np.random.default_rng(seed).integers(0, 2, len(right))
+    params = FairnessParams(min_group=5)
+    found = audit_answers(right, confidence, answered, group, params, **QUICK).frame().set_index(KEY)
+    as_choice = audit(right, confidence, group, 0.5, params, decision=answered, **QUICK).frame()
+    names = {"answered": "selection_rate", "accuracy_answered": "precision", "calibration_error": "calibration_error"}
+    exact = ["n", "of", "value", "difference", "low", "high", "diff_low", "diff_high"]
+    for name, rate in names.items():
+        one = found.xs(name, level="metric")[exact]
+        two = as_choice[as_choice["metric"] == rate].set_index(KEY[:2])[exact]
+        pd.testing.assert_frame_equal(one, two)
+    as_rate = audit(np.ones_like(right), confidence, group, 0.5, params, decision=right, **QUICK).frame()
+    same = as_rate[as_rate["metric"] == "selection_rate"].set_index(KEY[:2])[["value", "difference"]]
+    pd.testing.assert_frame_equal(found.xs("accuracy", level="metric")[["value", "difference"]], same)
+    asked = set(found[found["verdict"] != "shown"].reset_index()["metric"])
+    assert asked == set(JUDGED)
+
+
+def test_random_groups_of_texts_fail_nothing_and_a_worse_one_does() -> None:
+    failed = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        confidence = rng.beta(8, 2, 900)
+        right = rng.random(900) < confidence
+        group = pd.DataFrame({"style": rng.choice(["formal", "short", "slang"], 900)})
+        failed += len(audit_answers(right, confidence, confidence > 0.5, group, FairnessParams(), **QUICK).failed)
+        worse = right & ~((group["style"] == "slang").to_numpy() & (rng.random(900) < 0.5))
+        found = audit_answers(worse, confidence, confidence > 0.5, group, FairnessParams(), **QUICK).failed
+        assert ("slang", "accuracy") in {tuple(row) for row in found[["group", "metric"]].to_numpy()}
+    assert failed == 0
+
+
+def test_the_audit_of_answers_says_what_it_judges() -> None:
+    one, ends = pd.DataFrame({"g": ["a", "b"] * 60}), np.ones(120)
+    found = audit_answers(ends, ends, 1 - ends, one, FairnessParams(metrics=("auc",)))
+    rows = found.frame().set_index(KEY)
+    assert rows.loc[("g", "a", "accuracy"), "value"] == 1
+    assert rows.loc[("g", "a", "answered"), "value"] == 0
+    assert rows.loc[("g", "a", "accuracy_answered"), "reason"] == "nobody answered"
+    assert "whatever fairness.metrics says" in found.note
+    assert "accuracy" in found.plot().get_title(loc="left")
+    with pytest.raises(ParamsError, match="Metric"):
+        found.plot("tpr")
+    assert audit_answers(ends, ends, ends, one[[]], FairnessParams()).frame().empty
+    with pytest.raises(DataError, match="no rows"):
+        audit_answers([], [], [], one.head(0), FairnessParams())
+    with pytest.raises(ValueError, match="segments has 2 rows, must be 120"):
+        audit_answers(ends, ends, ends, one.head(2), FairnessParams())
