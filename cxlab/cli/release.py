@@ -144,7 +144,7 @@ def export(
     It is signed where CXLAB_SIGNING_KEY names a private key (extra sign).
     """
     from cxlab.release.export import export as write
-    from cxlab.release.scorer import read_manifest
+    from cxlab.release.folder import read_manifest
 
     folder = write(model, to, version=version)
     manifest = read_manifest(folder)
@@ -193,7 +193,8 @@ def score(
     With --consents, customers who do not permit the purpose in the params now, or were forgotten, are in no output.
     Rows that cannot be read keep their place without a score, and are repeated in OUT.bad.csv with their line and
     what is wrong.
-    A decision of "review" means that the score is too near the threshold to tell, and a person should decide.
+    A decision of "review" means that the score is too near the threshold to tell, and a person should decide; of words,
+    "abstained" that no intent is sure enough to act on.
     """
     from cxlab.release.score import score_file
     from cxlab.release.scorer import load_bundle
@@ -233,7 +234,7 @@ def serve(
 ) -> None:
     """Answer scores over HTTP: /score, the Open Inference Protocol under /v2, /docs, /health, /metrics.
 
-    Where CXLAB_SERVE_TOKEN is set, every call but /health needs it.
+    Where CXLAB_SERVE_TOKEN is set, every call but /health needs it. Of what customers say no log keeps a word.
     """
     from cxlab.serving.server import serve as answer
 

@@ -15,7 +15,8 @@ import pandas as pd
 from cxlab.display import Result, axes, interval_plot
 from cxlab.evidence.importance import PARTS, TOP, added_loss, holds
 from cxlab.evidence.texts import drawn
-from cxlab.evidence.words import FEWEST, Words, additive, without, words_for
+from cxlab.evidence.words import FEWEST, Words, additive, words_for
+from cxlab.features.holders import without
 from cxlab.features.terms import words_of
 from cxlab.models.subject import Subject
 

@@ -14,8 +14,6 @@ up to is stated as the remainder.
 from __future__ import annotations
 
 import functools
-import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,7 +30,8 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 
 from cxlab.display import GREY, PALETTE, Result, axes
 from cxlab.errors import DataError, ParamsError, listed, unknown
-from cxlab.features.terms import ANY, LONGEST, NEAR, Terms, words_of
+from cxlab.features.holders import occurrences, without
+from cxlab.features.terms import ANY, Terms, words_of
 from cxlab.models.margins import SoftMargins
 from cxlab.models.subject import Subject
 from cxlab.models.task import Model, predictions
@@ -313,7 +312,7 @@ def _shared(
     """Each term's worth in equal shares among its occurrences and their words: a share and whose it is."""
     known = vectorizer.vocabulary_
     found: dict[int, list[tuple[int, ...]]] = {}
-    for term, places in _occurrences(vectorizer.analyzer, words):
+    for term, places in occurrences(vectorizer.analyzer, words):
         column = known.get(term)
         if column is not None:
             found.setdefault(column, []).append(places)
@@ -323,21 +322,6 @@ def _shared(
             yield each / len(places), places
 
 
-def _occurrences(terms: Terms, words: list[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The terms of a text with the places of the words they are of, as `Terms` counts them; not that of every text."""
-    n = len(words)
-    if terms.kind == "words":
-        for size in range(1, max(1, terms.longest) + 1):
-            yield from ((" ".join(words[i : i + size]), tuple(range(i, i + size))) for i in range(n - size + 1))
-    elif terms.kind == "pieces":
-        pieces = {word: terms(word) for word in dict.fromkeys(words)}
-        yield from ((piece, (i,)) for i, word in enumerate(words) for piece in pieces[word] if piece != ANY)
-    else:
-        stems = [word[: terms.longest] for word in words]
-        near = ((i, j) for i in range(n) for j in range(i + 1, min(n, i + 1 + NEAR)))
-        yield from ((f"{min(stems[i], stems[j])} {max(stems[i], stems[j])}", (i, j)) for i, j in near)
-
-
 def _left_out(ask: Ask, said: list[str], distinct: list[list[str]], code: np.ndarray) -> np.ndarray:
     """What the margin loses without each distinct word."""
     row = np.repeat(np.arange(len(distinct)), [len(each) for each in distinct])
@@ -345,17 +329,3 @@ def _left_out(ask: Ask, said: list[str], distinct: list[list[str]], code: np.nda
         return np.zeros(0)
     less = ask([without(text, word) for text, words in zip(said, distinct, strict=True) for word in words])
     return np.asarray(ask(said)[row, code[row]] - less[np.arange(len(row)), code[row]], np.float64)
-
-
-_PARTS = re.compile(r"(\w+)")
-
-
-def without(text: str, word: str) -> str:
-    """A text without a word, in whatever case.
-
-    Examples:
-        >>> without("My card, my CARD is gone", "card")
-        'My , my  is gone'
-    """
-    normal = unicodedata.normalize("NFKC", text[:LONGEST])
-    return "".join(part for part in _PARTS.split(normal) if part.lower() != word)

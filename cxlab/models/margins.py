@@ -81,20 +81,21 @@ class LandmarkRidge(_Soft):
         """Learns from vectors of length 1, shape (n, d), and class codes, shape (n,)."""
         self.classes_, place = np.unique(y, return_inverse=True)
         self.landmarks_ = landmarks(X, place, rows=self.rows, seed=self.seed)
-        told = np.eye(len(self.classes_), dtype=np.float32)[place]
+        told = np.eye(len(self.classes_))[place]
         mutual, near = self._kernel(self.landmarks_), self._kernel(X)
         normal = near.T @ near + self.ridge * mutual
         normal[np.diag_indices_from(normal)] += JITTER * len(X)
-        solved = linalg.solve(normal.astype(np.float64), (near.T @ told).astype(np.float64), assume_a="pos")
+        solved = linalg.solve(normal, near.T @ told, assume_a="pos")
         self.weights_ = (STEEPNESS["ridge"] * solved).astype(np.float32)
         return self
 
     def _kernel(self, X: np.ndarray) -> np.ndarray:
-        return np.exp(self.g * (X @ self.landmarks_.T - 1))
+        """In double precision: in single, a row alone and the same in a batch differ where near landmarks cancel."""
+        return np.exp(self.g * (X.astype(np.float64) @ self.landmarks_.astype(np.float64).T - 1))
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Margins, shape (n, classes)."""
-        return self._kernel(X) @ self.weights_
+        return self._kernel(X) @ self.weights_.astype(np.float64)
 
 
 def landmarks(X: np.ndarray, y: np.ndarray, *, rows: int, seed: int = 0) -> np.ndarray:

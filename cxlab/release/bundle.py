@@ -1,14 +1,14 @@
 """A model as a folder that anyone can verify and serve without us.
 
 The folder is made beside its destination, hashed, and moved there in one step: what stands at the destination is whole.
-`scorer.py` says how it is read again, `verify.py` how it is checked.
+`scorer.py` and `text_scorer.py` say how it is read again, `verify.py` how it is checked.
 """
 
 from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -21,14 +21,16 @@ import pandas as pd
 from cxlab.data.schema import Schema
 from cxlab.digest import canonical, sha256_of
 from cxlab.errors import BundleError
-from cxlab.evidence.explain import contributions
 from cxlab.evidence.reasons import wording_of
 from cxlab.evidence.wording import Distribution, Phrase, alike
 from cxlab.models.subject import Subject
 from cxlab.places import is_gone, this_process
-from cxlab.release import scorer
-from cxlab.release.golden import golden_rows
+from cxlab.release import scorer, text_scorer
+from cxlab.release.agreement import agreement
+from cxlab.release.folder import FORMAT, MANIFEST, REASONS, SCHEMA, THRESHOLD, AnyBundle
+from cxlab.release.golden import golden_rows, golden_texts
 from cxlab.release.onnx import to_onnx
+from cxlab.release.text_bundle import GRAPHS, apart, text_contents
 from cxlab.tracking.flavor import add_flavor
 
 if TYPE_CHECKING:
@@ -36,10 +38,13 @@ if TYPE_CHECKING:
 
 PARITY = 1e-5  # the largest difference to the trained model, in probability
 GOLDEN, CODE, LIBRARY, GUARD = "golden.parquet", "model.py", "lib", "__pycache__"
-TRAVELS = ("errors", "digest", "data/schema", "evidence/wording", "release/scorer")
-NEEDED = ("numpy", "onnxruntime", "pandas")
-COMPARED = 500  # test rows on which reasons are held against SHAP
-TOP = 3
+TRAVELS = (
+    *("errors", "digest", "data/schema", "data/personal", "evidence/wording"),
+    *("features/terms", "features/holders", "features/text_graph", "models/answer"),
+    *("release/folder", "release/scorer", "release/text_scorer"),
+)
+NEEDED = ("numpy", "pandas")
+TEXTS = 2_000  # test rows of words on which the export is held against the model, at most
 GUARDED = (
     "This file keeps Python from making a folder of its name for its cache: every file of a bundle is hashed, and "
     "loading writes none.\n"
@@ -48,7 +53,7 @@ PART = ".part"
 
 
 class Parity(NamedTuple):
-    """How far the exported graph is from the trained model.
+    """How far the export is from the trained model.
 
     Attributes:
         largest: The largest difference in probability; infinite where one of the two has none.
@@ -73,7 +78,7 @@ class Prepared:
 
     subject: Subject
     contents: dict[str, Any] = field(repr=False)
-    bundle: scorer.Bundle
+    bundle: AnyBundle
 
     @classmethod
     def of(cls, subject: Subject, report: Mapping[str, Any], wording: Mapping[str, Phrase] | None = None) -> Prepared:
@@ -81,37 +86,43 @@ class Prepared:
 
         Args:
             subject: The model with its data.
-            report: The facts of its report.
+            report: The facts of its report; a model of words needs none of them.
             wording: Phrases by column; `wording_of(subject)` by default.
         Raises:
             ParamsError: A step of the model has no conversion.
         """
+        if subject.many:
+            made = text_contents(subject)
+            files = {name: content for name, content in made.items() if isinstance(content, bytes)}
+            told = {"schema": made[SCHEMA], "threshold": made[THRESHOLD]}
+            return cls(subject, made, text_scorer.build(Path(), {}, **told, files=files))
         words = wording_of(subject) if wording is None else wording
         made = _contents(subject, to_onnx(subject.model).SerializeToString(), report, words)
-        bundle = scorer.build(
-            Path(),
-            {},
-            schema=made[scorer.SCHEMA],
-            threshold=made[scorer.THRESHOLD],
-            reasons=made[scorer.REASONS],
-            model=made[scorer.MODEL],
-        )
-        return cls(subject, made, bundle)
+        told = {"schema": made[SCHEMA], "threshold": made[THRESHOLD], "reasons": made[REASONS]}
+        return cls(subject, made, scorer.build(Path(), {}, **told, model=made[scorer.MODEL]))
 
     @functools.cached_property
     def golden(self) -> pd.DataFrame:
-        """Golden inputs with their scores."""
-        rows = golden_rows(self.bundle.schema)
-        return rows.assign(**{score_column(self.bundle.schema): self._scores(rows)})
+        """Golden inputs with their scores: of many classes a list, of their probabilities and the signs of doubt."""
+        schema, subject = self.bundle.schema, self.subject
+        if subject.many:
+            texts = golden_texts(subject.texts(subject.train), subject.outcome_train)
+            rows = pd.DataFrame({schema.names[0]: pd.Series(texts, dtype=object)})
+            return rows.assign(**{score_column(schema): list(self._scores(rows))})
+        rows = golden_rows(schema)
+        return rows.assign(**{score_column(schema): self._scores(rows)})
 
     def _scores(self, frame: pd.DataFrame) -> np.ndarray:
-        return self.bundle.probability(self.bundle.schema.cast(frame))
+        return self.bundle.golden(frame)
 
     @functools.cached_property
     def parity(self) -> Parity:
-        """The trained model against its graph, on golden, adversarial and test rows."""
+        """The trained model against its export, on golden, adversarial and test rows."""
         names = self.bundle.schema.names
-        rows = pd.concat([self.golden[names], self.subject.test[names]], ignore_index=True)
+        test = self.subject.test[names]
+        if self.subject.many and len(test) > TEXTS:
+            test = test.sample(TEXTS, random_state=0)
+        rows = pd.concat([self.golden[names], test], ignore_index=True)
         difference = self._apart(rows)
         worst = int(np.argmax(difference))
         largest = float(difference[worst])
@@ -122,7 +133,9 @@ class Prepared:
         return Parity(largest, len(rows), mended[0] if len(mended) == 1 else None)
 
     def _apart(self, frame: pd.DataFrame) -> np.ndarray:
-        difference = np.abs(self.subject.model.predict_proba(frame)[:, 1] - self._scores(frame))
+        if isinstance(self.bundle, text_scorer.TextBundle):
+            return apart(self.subject.model, self.bundle, frame)
+        difference = np.abs(self.subject.scores(frame) - self._scores(frame))
         return np.where(np.isnan(difference), np.inf, difference)
 
 
@@ -147,35 +160,39 @@ def write_bundle(
         wording: Phrases by column; `wording_of(subject)` by default.
         finish: Called with the finished folder before it is moved: to sign it and to enter it into the ledger.
     Raises:
-        BundleError: The destination is taken, or the graph's scores differ from the model's.
+        BundleError: The destination is taken, or its scores would differ from the model's.
     """
     prepared = Prepared.of(subject, report, wording)
     found = prepared.parity
     if found.largest > PARITY:
         where = f" The difference comes from column {found.column!r}." if found.column else ""
-        off = f"its ONNX graph is off by {found.largest:.3g}, must be at most {PARITY:g}"
+        kind = "its plain form" if subject.many else "its ONNX graph"
+        off = f"{kind} is off by {found.largest:.3g}, must be at most {PARITY:g}"
         raise BundleError(f"{subject.name} is not exported: {off}.{where}")
     with _in_one_step(to) as folder:
         for name, content in prepared.contents.items():
             (folder / name).write_bytes(canonical(content) if not isinstance(content, bytes) else content)
         prepared.golden.to_parquet(folder / GOLDEN, index=False)
         _code(folder)
-        versions = {name: metadata.version(name) for name in (*NEEDED, "mlflow")}
-        add_flavor(folder, CODE, subject.model.schema, [f"{name}=={version}" for name, version in versions.items()])
+        graph = any(name.endswith(".onnx") for name in prepared.contents)
+        needed = (*NEEDED, *(GRAPHS if subject.many else GRAPHS[:1]), "mlflow") if graph else (*NEEDED, "mlflow")
+        versions = {name: metadata.version(name) for name in needed}
+        requirements = [f"{name}=={version}" for name, version in versions.items()]
+        add_flavor(folder, CODE, subject.model.schema, prepared.bundle.outputs, requirements)
         (folder / GUARD).write_text(GUARDED, encoding="utf-8")
         for name, text in evidence.items():
             (folder / "evidence").mkdir(exist_ok=True)
             (folder / "evidence" / name).write_text(text, encoding="utf-8")
         files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
         manifest = {
-            "format": scorer.FORMAT,
+            "format": FORMAT,
             "files": {name: sha256_of(path) for name, path in files.items()},
             "versions": {**versions, "cxlab": metadata.version("cxlab")},
             "parity": {"largest": found.largest, "rows": found.rows, "limit": PARITY},
             "reasons": agreement(subject, prepared.bundle),
             **facts,
         }
-        (folder / scorer.MANIFEST).write_bytes(canonical(manifest))
+        (folder / MANIFEST).write_bytes(canonical(manifest))
         if finish is not None:
             finish(folder)
     return to
@@ -210,7 +227,7 @@ def _contents(subject: Subject, graph: bytes, report: Mapping[str, Any], words: 
     named = {name: values for name, values in ordered.items() if name not in roles.segments}
     return {
         scorer.MODEL: graph,
-        scorer.SCHEMA: {
+        SCHEMA: {
             "task": subject.params.task,
             "target": roles.target,
             "positive": roles.positive,
@@ -218,8 +235,8 @@ def _contents(subject: Subject, graph: bytes, report: Mapping[str, Any], words: 
             "segments": list(roles.segments),
             "columns": columns,
         },
-        scorer.THRESHOLD: dict(report["threshold"]),
-        scorer.REASONS: {
+        THRESHOLD: dict(report["threshold"]),
+        REASONS: {
             "groups": alike(named),
             "references": {name: _reference(values) for name, values in cast.items()},
             "distributions": {name: asdict(Distribution.of(values)) for name, values in named.items()},
@@ -254,37 +271,3 @@ def _code(folder: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(package / f"{module}.py", place)
         (place.parent / "__init__.py").touch()
-
-
-def agreement(subject: Subject, bundle: scorer.Bundle) -> dict[str, float | int]:
-    """How far a bundle's reasons agree with SHAP's, on test rows.
-
-    Returns:
-        `rows`; `first`, the share of rows whose strongest raising reason is the same; `top3`, the mean share of SHAP's
-        three strongest raising reasons among the bundle's; `rank`, the mean rank correlation of all effects in a row.
-    """
-    rows = subject.test.sample(min(COMPARED, len(subject.test)), random_state=0)
-    told = contributions(subject.model, rows, background=subject.train)
-    place = {name: j for j, name in enumerate(told.columns)}
-    shap = np.column_stack([told.values[:, [place[name] for name in group]].sum(axis=1) for group in bundle.groups])
-    cast = bundle.schema.cast(rows)
-    effects = bundle.effects(cast, bundle.probability(cast))
-    first: list[float] = []
-    top: list[float] = []
-    rank: list[float] = []
-    for ours, theirs in zip(effects, shap, strict=True):
-        strongest = _raising(theirs)
-        if strongest:
-            mine = _raising(ours)
-            first.append(float(mine[:1] == strongest[:1]))
-            top.append(len(set(mine) & set(strongest)) / len(strongest))
-        if np.ptp(ours) > 0 and np.ptp(theirs) > 0:
-            rank.append(float(pd.Series(ours).corr(pd.Series(theirs), method="spearman")))
-    found = {"first": first, "top3": top, "rank": rank}
-    means = {name: float(np.mean(each)) for name, each in found.items() if each}
-    return {"rows": len(rows), **means}
-
-
-def _raising(effects: Sequence[float] | np.ndarray) -> list[int]:
-    order = np.argsort(-np.asarray(effects), kind="stable")[:TOP]
-    return [int(j) for j in order if effects[j] > scorer.SMALL]

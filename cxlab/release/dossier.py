@@ -14,7 +14,7 @@ import pandas as pd
 
 from cxlab.data.schema import as_text
 from cxlab.digest import canonical, sha256
-from cxlab.errors import DataError, ParamsError, StoreError
+from cxlab.errors import DataError, ParamsError, StoreError, listed
 from cxlab.metrics.intervals import Comparison, evaluate
 from cxlab.models.subject import Subject
 from cxlab.models.training import task_of
@@ -80,16 +80,22 @@ class Dossier:
         if self.champion is None:
             raise ParamsError(f"{self.model} has no other champion to compare with.")
         champion = open_version(self.model, self.champion)
-        asked, theirs = self.subject.params.data, champion.params.data
-        if (asked.target, asked.positive) != (theirs.target, theirs.positive):
-            raise DataError(f"The champion predicts {theirs.target} == {theirs.positive!r}: another outcome.")
+        asked, theirs = _outcome(self.subject), _outcome(champion)
+        if asked != theirs:
+            raise DataError(f"The champion predicts {theirs[0]} == {listed(theirs[1:], 5)}: another outcome.")
         seen = rows_seen(champion, self.subject)
         if seen:
             rows = f"{seen:,} of the {len(self.subject.test):,} test rows"
             raise DataError(f"The champion (version {self.champion}) learnt from {rows}.")
-        scores = {"champion": champion.model.predict_proba(self.subject.test)[:, 1], "this": self.subject.score_test}
+        scores = {"champion": champion.scores(self.subject.test), "this": self.subject.score_test}
         metrics = task_of(self.subject.params.task).metrics(self.subject.params.value)
         return evaluate(self.subject.outcome_test, scores, metrics).compare("champion")
+
+
+def _outcome(subject: Subject) -> tuple[str, ...]:
+    """What a model predicts: the column, and its value or, of many classes, all of them."""
+    roles = subject.params.data
+    return (str(roles.target), *(subject.labels if subject.many else [repr(roles.positive)]))
 
 
 def open_dossier(model: str, version: str) -> Dossier:

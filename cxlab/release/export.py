@@ -11,8 +11,8 @@ from cxlab.errors import ParamsError
 from cxlab.evidence.page import with_decision, without_customers
 from cxlab.release.bundle import write_bundle
 from cxlab.release.dossier import Dossier, open_dossier, registered
+from cxlab.release.folder import MANIFEST
 from cxlab.release.history import decided, standing
-from cxlab.release.scorer import MANIFEST
 from cxlab.release.signing import sign, signing_key
 from cxlab.tracking.ledger import Draft, Entry, Ledger, append, read_ledger
 from cxlab.tracking.registry import version_of

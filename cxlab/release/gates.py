@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from cxlab.display import GREY, PALETTE, Result, axes, plain
 from cxlab.errors import CxlabError, ParamsError, unknown
 from cxlab.evidence.explain import contributions, draw
+from cxlab.evidence.words import words_for
 from cxlab.models.training import task_of
 from cxlab.places import home
 from cxlab.release.dossier import Dossier
@@ -180,7 +181,7 @@ class DriftUnderstood(Gate):
 
 @dataclass(frozen=True)
 class Explained(Gate):
-    """Contributions add up to the scores, and the strongest columns are strong in most parts of the test rows."""
+    """Contributions add up, and the strongest columns are strong in most parts of the test rows; of words the first."""
 
     code = "explained"
     title = "Explanations add up and hold"
@@ -191,14 +192,19 @@ class Explained(Gate):
     def check(self, report: Dossier) -> Verdict:
         subject = report.subject
         if report.facts["selected"] == "prior":
-            return Verdict("not_applicable", None, self.min_parts, "The prior looks at no column.")
+            return Verdict("not_applicable", None, self.min_parts, "The prior looks at nothing.")
         rows = subject.test.iloc[draw(len(subject.test), self.rows, 0)]
         try:
-            contributions(subject.model, rows, background=subject.train)
+            if subject.many:
+                words_for(subject, subject.texts(rows))
+            else:
+                contributions(subject.model, rows, background=subject.train)
         except ArithmeticError as error:
             return Verdict("fail", None, self.min_parts, str(error))
         except CxlabError as error:
             return Verdict("cannot_tell", None, self.min_parts, str(error))
+        if subject.many:  # of hundreds of words none need be strong everywhere
+            return Verdict("pass", None, None, f"Contributions of words add up on {len(rows)} texts.")
         parts = {row["feature"]: row["folds"] for row in report.facts["importance"][: self.strongest]}
         weakest = min(parts, key=lambda name: parts[name])
         told = (
@@ -206,6 +212,50 @@ class Explained(Gate):
         )
         status: Status = "pass" if parts[weakest] >= self.min_parts else "cannot_tell"
         return Verdict(status, parts[weakest], self.min_parts, told)
+
+
+@dataclass(frozen=True)
+class AbstainsWithinBudget(Gate):
+    """The share of customers in scope who are turned away on the test part is within what the params allow."""
+
+    code = "abstains_within_budget"
+    title = "Turns few customers away"
+    margin: float = 0.01
+
+    def check(self, report: Dossier) -> Verdict:
+        subject = report.subject
+        if not subject.many:
+            return Verdict("not_applicable", None, None, "It scores everybody.")
+        budget = subject.params.abstain.max_false_rejection
+        limit = budget + self.margin
+        found = report.facts.get("doubt", {}).get("test", {}).get("turned_away")
+        if found is None:
+            return Verdict("cannot_tell", None, limit, "The report does not say whom it turns away.")
+        low, high = found["low"], found["high"]
+        told = f"It turns away {low:.1%} to {high:.1%} of {found['n']:,} test customers; the params allow {budget:.1%}."
+        return Verdict(_below(low, high, limit), high, limit, told)
+
+
+@dataclass(frozen=True)
+class Robust(Gate):
+    """Answers hold when the same is said otherwise: no test of the report fails, and every one could be told."""
+
+    code = "robust"
+    title = "Holds when it is said otherwise"
+
+    def check(self, report: Dossier) -> Verdict:
+        if not report.subject.many:
+            return Verdict("not_applicable", None, None, "It reads no words.")
+        rows = report.facts.get("robustness")
+        if not rows:
+            return Verdict("cannot_tell", None, 0, "The report does not say whether answers hold.")
+        by = {name: [row["test"] for row in rows if row["verdict"] == name] for name in ("fail", "cannot tell")}
+        status: Status = "fail" if by["fail"] else "cannot_tell" if by["cannot tell"] else "pass"
+        names = ", ".join(by["fail"] or by["cannot tell"])
+        counts = (
+            f"{len(by['fail'])} fail, {len(by['cannot tell'])} cannot tell, of {len(rows)} ways to say it otherwise"
+        )
+        return Verdict(status, len(by["fail"]), 0, f"{counts}{f': {names}' if names else ''}.")
 
 
 @dataclass(frozen=True)
@@ -231,7 +281,7 @@ class Fast(Gate):
 
 @dataclass(frozen=True)
 class Parity(Gate):
-    """The exported graph gives the trained model's scores, on golden, adversarial and test rows. Never waived."""
+    """The export gives the trained model's scores, on golden, adversarial and test rows. Never waived."""
 
     code = "parity"
     title = "The export scores alike"
@@ -258,6 +308,8 @@ GATES: tuple[type[Gate], ...] = (
     NoLeak,
     DriftUnderstood,
     Explained,
+    AbstainsWithinBudget,
+    Robust,
     Fast,
     Parity,
 )

@@ -14,7 +14,7 @@ from cxlab.display import Result
 from cxlab.errors import CxlabError, ParamsError, listed
 from cxlab.evidence.page import Section, Text, rows
 from cxlab.release.dossier import digest_of
-from cxlab.release.scorer import read_manifest
+from cxlab.release.folder import read_manifest
 from cxlab.tracking.ledger import Entry, Ledger, read_ledger
 from cxlab.tracking.registry import CHAMPION, PREVIOUS, aliases_of, model_digest, point_aliases, version_of
 from cxlab.tracking.reports import report_of

@@ -27,7 +27,7 @@ def scorer():
 
 
 class Scorer(mlflow.pyfunc.PythonModel):
-    """Raw rows in; score and decision out, and with the parameter `reasons` as many reasons."""
+    """Raw rows in; answers out, and with the parameter `reasons` as many reasons."""
 
     def load_context(self, context):  # noqa: ARG002 - MLflow's signature
         self.bundle = scorer().load_bundle(FOLDER)

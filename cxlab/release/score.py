@@ -16,7 +16,7 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -33,12 +33,13 @@ from cxlab.data.rows import Row, Stream, legible, levels, numbers, open_csv
 from cxlab.display import progress
 from cxlab.errors import DataError, ParamsError
 from cxlab.places import is_gone, this_process
-from cxlab.release.scorer import Bundle
+from cxlab.release.folder import AnyBundle
+from cxlab.release.scorer import LANES
 
-LANES = 64  # rows are filled up to a multiple: a processor computes a batch's last few otherwise, off by 1e-16
-CHUNK = 312 * LANES  # rows read and scored at once, within the scorer's own BATCH
+CHUNK = 312 * LANES  # rows read and scored at once at most, within the scorer's own BATCH
 THREADS = 2
 PART, BAD = ".part", ".bad.csv"
+TYPES = {"number": pa.float64(), "text": pa.string(), "truth": pa.bool_()}  # of answers
 Answer = tuple[pa.Array, list[list[Any]], list[tuple[int, str, str]]]  # ids, other columns, bad rows for the side file
 Permits = Callable[[pd.Series], np.ndarray]
 Write = Callable[[pa.Array, list[list[Any]]], None]
@@ -71,7 +72,7 @@ class Chunk:
 
 
 def score_file(
-    bundle: Bundle,
+    bundle: AnyBundle,
     source: Path,
     out: Path,
     *,
@@ -81,7 +82,7 @@ def score_file(
     encoding: str | None = None,
     permits: Permits | None = None,
 ) -> Scored:
-    """Scores a CSV (plain or gzipped) or Parquet file: id, score, decision, and reason_1 to reason_K a row.
+    """Scores a CSV (plain or gzipped) or Parquet file: id, what the bundle answers, and reason_1 to reason_K a row.
 
     Args:
         source: Raw rows. Nulls, unseen categories and other columns are no errors; blank lines are no rows.
@@ -104,7 +105,7 @@ def score_file(
         raise ParamsError(f"reasons == {reasons}, must be >= 0.")
     parquet = head(source, len(PARQUET)) == PARQUET
     chunks = _parquet_chunks(source, bundle) if parquet else _csv_chunks(source, bundle, separator, decimal, encoding)
-    names = ["id", "score", "decision", *(f"reason_{place + 1}" for place in range(reasons))]
+    kinds = {**bundle.outputs, **{f"reason_{place + 1}": "text" for place in range(reasons)}}
     if permits is not None and bundle.id is None:
         raise ParamsError("The model has no id column, so nobody can tell what its customers permit.")
     rows = bad = left_out = 0
@@ -115,7 +116,7 @@ def score_file(
             first = next(chunks)  # nothing is written before the header is known to fit
             writing = _parquet_writer if out.suffix.lower() == ".parquet" else _csv_writer
             answers = _in_order(bundle, itertools.chain([first], chunks), reasons, permits)
-            with closing(answers), writing(part, names, first.ids.type) as write, _writing(side_part) as aside:
+            with closing(answers), writing(part, kinds, first.ids.type) as write, _writing(side_part) as aside:
                 aside.writerow(["line", "reason", "row"])
                 for chunk, (ids, columns, wrong) in answers:
                     write(ids, columns)
@@ -146,7 +147,7 @@ def _check_place(place: Path, source: Path) -> None:
         raise DataError(f"{folder} cannot be written. Name an --out in another folder.")
 
 
-def _needed(bundle: Bundle, names: list[str], where: str) -> list[str]:
+def _needed(bundle: AnyBundle, names: list[str], where: str) -> list[str]:
     """The columns that are read: the model's, and the one that names the customer if it is there."""
     bundle.schema.check(names)
     needed = list(dict.fromkeys([*bundle.schema.names, *(name for name in names if name == bundle.id)]))
@@ -157,7 +158,7 @@ def _needed(bundle: Bundle, names: list[str], where: str) -> list[str]:
 
 
 def _in_order(
-    bundle: Bundle, chunks: Iterable[Chunk], most: int, permits: Permits | None
+    bundle: AnyBundle, chunks: Iterable[Chunk], most: int, permits: Permits | None
 ) -> Generator[tuple[Chunk, Answer], None, None]:
     """Chunks with their answers in the order of reading; few are held at once."""
     waiting: deque[tuple[Chunk, Future]] = deque()
@@ -174,29 +175,30 @@ def _in_order(
             pool.shutdown(cancel_futures=True)
 
 
-def _answer(bundle: Bundle, chunk: Chunk, most: int, permits: Permits | None) -> Answer:
+def _answer(bundle: AnyBundle, chunk: Chunk, most: int, permits: Permits | None) -> Answer:
     n = len(chunk.frame)
-    found = bundle.score(chunk.frame.reindex(range(-(-n // LANES) * LANES)), reasons=most)
+    found = bundle.score(chunk.frame.reindex(range(-(-n // bundle.lanes) * bundle.lanes)), reasons=most)
     problems = found.problems | chunk.problems
-    score, decision = found.score[:n].tolist(), found.decision[:n].tolist()
-    for row in problems:
-        score[row] = decision[row] = None
+    answers = [values[:n] for values in found.plain().values()]
+    for values in answers:
+        for row in problems:
+            values[row] = None
     told: list[tuple[str, ...]] = [() if row in problems else each for row, each in enumerate(found.reasons[:n])]
     reasons = [[each[place] if place < len(each) else None for each in told] for place in range(most)]
     kept = np.ones(n, bool) if permits is None else permits(chunk.ids.to_pandas())
     bad = [(chunk.lines[row], problems[row], legible(chunk.raw(row))) for row in sorted(problems) if kept[row]]
-    columns = [list(itertools.compress(column, kept)) for column in (score, decision, *reasons)]
+    columns = [list(itertools.compress(column, kept)) for column in (*answers, *reasons)]
     return chunk.ids.filter(pa.array(kept)), columns, bad
 
 
-def _parquet_chunks(path: Path, bundle: Bundle) -> Generator[Chunk, None, None]:
+def _parquet_chunks(path: Path, bundle: AnyBundle) -> Generator[Chunk, None, None]:
     """The first is empty and tells the type of the ids."""
     try:
         with pq.ParquetFile(path) as file:
             schema, total, seen = file.schema_arrow, file.metadata.num_rows, 0
             names = _needed(bundle, schema.names, path.name)
             empty = pa.RecordBatch.from_pylist([], pa.schema([schema.field(name) for name in names]))
-            for batch in itertools.chain([empty], file.iter_batches(CHUNK, columns=names)):
+            for batch in itertools.chain([empty], file.iter_batches(min(CHUNK, bundle.batch), columns=names)):
                 found = {name: batch.column(name) for name in names}
                 cells = {k: v.dictionary_decode() if pa.types.is_dictionary(v.type) else v for k, v in found.items()}
                 lines = range(seen + 1, seen + 1 + len(batch))
@@ -220,7 +222,7 @@ def _joined(cells: dict[str, pa.Array]) -> Callable[[int], str]:
 
 
 def _csv_chunks(
-    path: Path, bundle: Bundle, separator: str | None, decimal: str | None, encoding: str | None
+    path: Path, bundle: AnyBundle, separator: str | None, decimal: str | None, encoding: str | None
 ) -> Generator[Chunk, None, None]:
     """The first is empty and tells whether there is an id."""
     with open_csv(path, separator, decimal, encoding) as stream:
@@ -229,11 +231,11 @@ def _csv_chunks(
         while True:
             yield _csv_chunk(bundle, header, stream, rows, seen)
             seen += len(rows)
-            if not (rows := list(itertools.islice(stream.rows, CHUNK))):
+            if not (rows := list(itertools.islice(stream.rows, min(CHUNK, bundle.batch)))):
                 return
 
 
-def _csv_chunk(bundle: Bundle, header: list[str], stream: Stream, rows: list[Row], seen: int) -> Chunk:
+def _csv_chunk(bundle: AnyBundle, header: list[str], stream: Stream, rows: list[Row], seen: int) -> Chunk:
     problems: dict[int, str] = {}
     kept, bare = list[tuple[str, ...]](), ("",) * len(header)
     for row, (_, text, fields) in enumerate(rows):
@@ -250,7 +252,7 @@ def _csv_chunk(bundle: Bundle, header: list[str], stream: Stream, rows: list[Row
         ids = pa.array([legible(each.strip()) or None for each in cells[bundle.id]], pa.string())
     typed = {
         c.name: numbers(cells[c.name], stream.decimal) if c.kind == "number" else levels(cells[c.name], c.categories)
-        for c in bundle.schema.columns
+        for c in bundle.schema.columns  # words have no levels, so that they stay as they are written
     }
     return Chunk(
         pd.DataFrame(typed),
@@ -262,7 +264,7 @@ def _csv_chunk(bundle: Bundle, header: list[str], stream: Stream, rows: list[Row
     )
 
 
-def _header(where: str, bundle: Bundle, fields: Sequence[str] | None, seen: str) -> list[str]:
+def _header(where: str, bundle: AnyBundle, fields: Sequence[str] | None, seen: str) -> list[str]:
     """The names as pandas reads them; a file without the model's columns may be no table at all."""
     if fields is None:
         raise DataError(f"{where} has no header that can be read. Its first line must name the columns.")
@@ -297,16 +299,23 @@ def _writing(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _csv_writer(path: Path, names: list[str], _kind: pa.DataType) -> Iterator[Write]:
+def _csv_writer(path: Path, kinds: Mapping[str, str], _kind: pa.DataType) -> Iterator[Write]:
+    truths = [place for place, kind in enumerate(kinds.values()) if kind == "truth"]
+
+    def write(ids: pa.Array, columns: list[list[Any]]) -> None:
+        for place in truths:
+            columns[place] = [None if value is None else str(value).lower() for value in columns[place]]
+        writer.writerows(zip(ids.to_pylist(), *columns, strict=True))
+
     with _writing(path) as writer:
-        writer.writerow(names)
-        yield lambda ids, columns: writer.writerows(zip(ids.to_pylist(), *columns, strict=True))
+        writer.writerow(["id", *kinds])
+        yield write
 
 
 @contextmanager
-def _parquet_writer(path: Path, names: list[str], kind: pa.DataType) -> Iterator[Write]:
-    types = [kind, pa.float64(), *[pa.string()] * (len(names) - 2)]
-    schema = pa.schema(list(zip(names, types, strict=True)))
+def _parquet_writer(path: Path, kinds: Mapping[str, str], kind: pa.DataType) -> Iterator[Write]:
+    types = [kind, *(TYPES[each] for each in kinds.values())]
+    schema = pa.schema(list(zip(["id", *kinds], types, strict=True)))
     with pq.ParquetWriter(path, schema) as file:
         yield lambda ids, columns: file.write_batch(
             pa.record_batch([ids, *map(pa.array, columns, types[1:])], schema=schema)

@@ -4,43 +4,46 @@
     found = bundle.score(frame, reasons=3)      # raw rows: a frame, or dicts
     found.score, found.decision, found.frame()
 
-This module travels with every bundle and needs onnxruntime, numpy and pandas alone. A folder that differs in one byte
-from what was exported is not loaded; loading runs no code of the folder and writes nothing into it.
+This module travels with every bundle and needs onnxruntime, numpy and pandas alone; `text_scorer.py` is what scores
+where the rows are words. A folder that differs in one byte from what was exported is not loaded; loading runs no code
+of the folder and writes nothing into it.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
 from ..data.schema import Column, Schema
-from ..digest import sha256
-from ..errors import BundleError, listed
+from ..errors import BundleError, DataError
 from ..evidence.wording import Distribution, Phrase, written
+from ..features.text_graph import graph_errors
+from .folder import REASONS, SCHEMA, THRESHOLD, Answered, AnyBundle, Kind, Rows, opened
 
 if TYPE_CHECKING:
     import onnxruntime
 
-FORMAT = 1
-MANIFEST, SIGNATURE = "manifest.json", "model.sig"
-MODEL, SCHEMA, THRESHOLD, REASONS = "model.onnx", "schema.json", "threshold.json", "reasons.json"
+    from .text_scorer import TextBundle
+
+MODEL = "model.onnx"
 CONTACT, LEAVE, REVIEW = "contact", "leave", "review"
-FEW = 16  # rows up to which values are cast one by one, which spares what a frame costs
 BATCH = 20_000  # rows that go through the graph at once
+LANES = 64  # rows are filled up to a multiple: a processor computes a batch's last few otherwise, off by 1e-16
 SMALL = 1e-9  # a smaller effect, in log-odds, is no reason
 EDGE = 1e-12  # probabilities are kept this far from 0 and 1 before a logarithm
-
-Rows = pd.DataFrame | Sequence[Mapping[str, Any]]
+SAME = 1e-9  # golden scores may differ by this between machines
 
 
 @dataclass(frozen=True)
-class Scores:
+class Scores(Answered):
     """What a bundle says of n rows, in their order.
 
     Attributes:
@@ -50,6 +53,7 @@ class Scores:
         reasons: What raises each row's risk, the strongest first.
         problems: Why a row could not be read, by its position.
         ids: The customers, where the rows name them.
+        most: How many reasons a row were asked for.
     """
 
     score: np.ndarray
@@ -59,27 +63,17 @@ class Scores:
     ids: list[Any] | None = None
     most: int = 0
 
-    def __len__(self) -> int:
-        return len(self.score)
+    def columns(self) -> dict[str, np.ndarray]:
+        return {"score": self.score, "decision": self.decision}
 
-    def __getitem__(self, name: str) -> pd.Series:
-        return self.frame()[name]
-
-    def frame(self) -> pd.DataFrame:
-        """One row an input row: id, score, decision, reason_1 to reason_K."""
-        ids = range(1, len(self.score) + 1) if self.ids is None else self.ids
-        columns: dict[str, Any] = {"id": ids, "score": self.score, "decision": self.decision}
-        for place in range(self.most):
-            columns[f"reason_{place + 1}"] = [row[place] if place < len(row) else "" for row in self.reasons]
-        return pd.DataFrame(columns)
-
-    def _repr_html_(self) -> str:
-        return self.frame().to_html(index=False, border=0, na_rep="")
+    @property
+    def outcome(self) -> Sequence[str]:
+        return self.decision.tolist()
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """An exported model.
+class Bundle(AnyBundle):
+    """An exported model of a customer's outcome.
 
     Attributes:
         folder: Where it lies.
@@ -90,10 +84,6 @@ class Bundle:
         words: A phrase a column.
     """
 
-    folder: Path
-    manifest: dict[str, Any] = field(repr=False)
-    schema: Schema = field(repr=False)
-    id: str | None
     threshold: dict[str, Any] = field(repr=False)
     words: dict[str, Phrase] = field(repr=False)
     _groups: list[list[str]] = field(repr=False)
@@ -101,9 +91,24 @@ class Bundle:
     _spread: dict[str, Distribution] = field(repr=False)
     _session: onnxruntime.InferenceSession = field(repr=False)
 
+    outputs: ClassVar[Mapping[str, Kind]] = {"score": "number", "decision": "text"}
+    outcomes: ClassVar[tuple[str, ...]] = (CONTACT, LEAVE, REVIEW)
+    about: ClassVar[str] = "Scores customers: the probability of the outcome, and the decision that follows from it."
+    platform: ClassVar[str] = "onnxruntime_onnx"
+    batch: ClassVar[int] = BATCH
+    lanes: ClassVar[int] = LANES
+
     @property
-    def name(self) -> str:
-        return f"{self.manifest['model']} version {self.manifest['version']}"
+    def rule(self) -> str:
+        value, low, high = (f"{self.threshold[key]:.3g}" for key in ("value", "low", "high"))
+        return (
+            f"A customer is contacted from a score of {value} on; between {low} and {high} the decision is "
+            f"{REVIEW}: a person decides."
+        )
+
+    @property
+    def tolerance(self) -> float:
+        return SAME
 
     def score(self, rows: Rows, *, reasons: int = 0) -> Scores:
         """Scores, decisions and reasons.
@@ -128,30 +133,13 @@ class Bundle:
             score[list(problems)] = np.nan
             decision[list(problems)] = ""
         told = self.why(cast, score, reasons) if reasons else []
-        ids = values.get(self.id) if self.id else None
-        return Scores(score, decision, told, problems, None if ids is None else list(ids), reasons)
+        return Scores(score, decision, told, problems, self._ids(values), reasons)
 
-    def _values(self, rows: Rows) -> dict[str, Any]:
-        """Raw values by column: lists where there are few rows, else what the frame holds."""
-        wanted = self.schema.names
-        if not isinstance(rows, pd.DataFrame):
-            for row in rows:
-                self.schema.check(row)
-            names = [*wanted, self.id] if self.id and all(self.id in row for row in rows) else wanted
-            return {name: [row[name] for row in rows] for name in names}
-        if len(rows) > FEW:
-            self.schema.check(rows.columns)
-            names = [*wanted, self.id] if self.id and self.id in rows.columns else wanted
-            return {name: rows[name] for name in names}
-        columns = rows.columns.tolist()
-        self.schema.check(columns)
-        return dict(zip(columns, rows.to_numpy(dtype=object).T.tolist(), strict=True))
+    def golden(self, rows: pd.DataFrame) -> np.ndarray:
+        return self.probability(self.schema.cast(rows))
 
-    def _cast(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        return {
-            c.name: c.encode(found) if isinstance(found := values[c.name], pd.Series) else c.cast(found)
-            for c in self.schema.columns
-        }
+    def effort(self, rows: Sequence[Mapping[str, Any]], reasons: int) -> float:
+        return len(rows) * (1 + bool(reasons) * len(self._groups))
 
     def probability(self, cast: Mapping[str, np.ndarray]) -> np.ndarray:
         """Probabilities of the outcome for what `schema.cast` returns, shape (n,)."""
@@ -213,25 +201,24 @@ class Bundle:
         return self._groups
 
 
-def load_bundle(folder: str | Path) -> Bundle:
-    """Opens a bundle after every file of it was hashed.
+def load_bundle(folder: str | Path) -> Bundle | TextBundle:
+    """Opens a bundle of any task after every file of it was hashed.
 
     Raises:
         BundleError: It is no bundle, of another format, or not whole: a file differs, is missing, or is not listed.
     """
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    wrong = differences(folder, manifest)
-    if wrong:
-        raise BundleError(f"The bundle {folder} is not what was exported: {listed(wrong, 5)}. Do not use it.")
-    content = {name: (folder / name).read_bytes() for name in (MODEL, SCHEMA, THRESHOLD, REASONS)}
-    if any(sha256(each) != manifest["files"][name] for name, each in content.items()):
-        raise BundleError(f"The bundle {folder} changed while it was read. Do not use it.")
+    whole = opened(Path(folder))
     unfit: tuple[type[Exception], ...] = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
+    unfit += (BadZipFile, zlib.error, EOFError, DataError)  # what damaged archives and graphs raise
     try:
-        schema, threshold, reasons = (json.loads(content[name]) for name in (SCHEMA, THRESHOLD, REASONS))
-        return build(folder, manifest, schema=schema, threshold=threshold, reasons=reasons, model=content[MODEL])
-    except unfit + _graph_errors() as error:
+        schema, threshold, reasons = (json.loads(whole[name]) for name in (SCHEMA, THRESHOLD, REASONS))
+        told: dict[str, Any] = {"schema": schema, "threshold": threshold}
+        if schema["task"] == "intent":
+            from .text_scorer import build as of_words
+
+            return of_words(whole.folder, whole.manifest, **told, files=whole)
+        return build(whole.folder, whole.manifest, **told, reasons=reasons, model=whole[MODEL])
+    except unfit + graph_errors() as error:
         raise BundleError(f"The files of {folder} do not fit together: {str(error)[:200]}. Do not use it.") from None
 
 
@@ -261,48 +248,6 @@ def build(
     )
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a bundle says of itself.
-
-    Raises:
-        BundleError: There is no manifest, or it cannot be read.
-    """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-    except FileNotFoundError:
-        raise BundleError(f"{folder} is no bundle: it has no {MANIFEST}. Make one: cxlab export") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{folder / MANIFEST} cannot be read: {str(error)[:200]}.") from None
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise BundleError(f"{folder / MANIFEST} is damaged: it lists no files.")
-    if manifest.get("format") != FORMAT:
-        raise BundleError(
-            f"{folder}: format == {manifest.get('format')!r}, must be {FORMAT}. Use the cxlab that made it."
-        )
-    return manifest
-
-
-def differences(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
-    """What of a folder differs from its manifest: files changed, missing, not listed, and links."""
-    listed_files, found, wrong = manifest["files"], set(), []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            wrong.append(f"{name} is a link")
-        elif path.is_dir():
-            if not any(other.startswith(f"{name}/") for other in listed_files):
-                wrong.append(f"{name}/ is not listed")
-        elif name not in (MANIFEST, SIGNATURE):
-            found.add(name)
-            if name not in listed_files:
-                wrong.append(f"{name} is not listed")
-            elif sha256(path.read_bytes()) != listed_files[name]:
-                wrong.append(f"{name} differs")
-    wrong += [f"{name} is missing" for name in sorted(set(listed_files) - found)]
-    needed = {MODEL, SCHEMA, THRESHOLD, REASONS} - set(listed_files)
-    return wrong + [f"{name} is not in the manifest" for name in sorted(needed)]
-
-
 def session(model: bytes | str | Path) -> onnxruntime.InferenceSession:
     """An ONNX graph ready to score. One thread, so that sums keep their order and scores repeat."""
     import onnxruntime
@@ -312,13 +257,6 @@ def session(model: bytes | str | Path) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3  # errors alone
     source = model if isinstance(model, bytes) else str(model)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-
-
-def _graph_errors() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises; it has no class above its own errors."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    return tuple(item for item in vars(state).values() if isinstance(item, type) and issubclass(item, Exception))
 
 
 def run(running: onnxruntime.InferenceSession, cast: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 
 from cxlab.digest import sha256_of
 from cxlab.errors import ParamsError
-from cxlab.release.scorer import SIGNATURE  # the only file the signature does not cover
+from cxlab.release.folder import SIGNATURE  # the only file the signature does not cover
 
 
 def signing_key() -> Path | None:

@@ -13,9 +13,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 
 from cxlab.data.schema import Column
-from cxlab.release.scorer import Bundle
-from cxlab.serving.payload import OUTPUTS
-from cxlab.serving.service import Limits, tensor
+from cxlab.features.terms import LONGEST
+from cxlab.release.folder import AnyBundle, Kind
+from cxlab.serving.service import DATATYPES, Limits, tensor
 
 TOKEN = "CXLAB_SERVE_TOKEN"
 
@@ -46,7 +46,13 @@ def described(path: str, summary: str, answer: dict[str, Any], request: dict[str
     }
 
 
+SAID = "Where is my card? It has not arrived."
+ANSWERS: dict[Kind, Any] = {"number": 0.25, "text": "...", "truth": False}
+
+
 def _example(column: Column) -> Any:
+    if column.kind == "text":
+        return SAID
     return column.low if column.kind == "number" else next(iter(column.categories), None)
 
 
@@ -54,6 +60,11 @@ def _value_form(column: Column) -> dict[str, Any]:
     if column.kind == "number":
         seen = "" if column.low is None else f" In training from {column.low:g} to {column.high:g}."
         return {"type": ["number", "null"], "description": f"A number; null where it is missing.{seen}"}
+    if column.kind == "text":
+        return {
+            "type": ["string", "number", "boolean", "null"],
+            "description": f"What a customer said; null where it is missing. {LONGEST:,} characters are read.",
+        }
     seen = ", ".join(column.categories[:10])
     return {
         "type": ["string", "number", "boolean", "null"],
@@ -61,7 +72,7 @@ def _value_form(column: Column) -> dict[str, Any]:
     }
 
 
-def score_form(bundle: Bundle, limits: Limits) -> tuple[dict[str, Any], dict[str, Any]]:
+def score_form(bundle: AnyBundle, limits: Limits) -> tuple[dict[str, Any], dict[str, Any]]:
     """The request and the answer of `/score`."""
     columns = bundle.schema.columns
     row = {
@@ -80,12 +91,12 @@ def score_form(bundle: Bundle, limits: Limits) -> tuple[dict[str, Any], dict[str
         "additionalProperties": False,
     }
     example = {"rows": [{column.name: _example(column) for column in columns}], "reasons": min(3, limits.reasons)}
-    scored = {"score": 0.25, "decision": "leave", "reasons": ["..."]}
+    scored = {name: ANSWERS[kind] for name, kind in bundle.outputs.items()} | {"reasons": ["..."]}
     answer = {"model": bundle.manifest["model"], "version": bundle.manifest["version"], "scores": [scored]}
     return {"schema": schema, "example": example}, answer
 
 
-def infer_form(bundle: Bundle) -> tuple[dict[str, Any], dict[str, Any]]:
+def infer_form(bundle: AnyBundle) -> tuple[dict[str, Any], dict[str, Any]]:
     """The request and the answer of the protocol."""
     inputs = [
         {
@@ -100,13 +111,13 @@ def infer_form(bundle: Bundle) -> tuple[dict[str, Any], dict[str, Any]]:
         "model_name": bundle.manifest["model"],
         "model_version": bundle.manifest["version"],
         "id": "1",
-        "outputs": [tensor(name, "FP64" if name == "score" else "BYTES") for name in OUTPUTS],
+        "outputs": [tensor(name, DATATYPES[kind]) for name, kind in bundle.outputs.items()],
     }
     schema = {"type": "object", "required": ["inputs"], "properties": {"inputs": {"type": "array"}}}
     return {"schema": schema, "example": {"id": "1", "inputs": inputs}}, answer
 
 
-def docs_page(app: FastAPI, bundle: Bundle, *, address: str, token: bool) -> str:
+def docs_page(app: FastAPI, bundle: AnyBundle, *, address: str, token: bool) -> str:
     """The page that says how to ask, made of the OpenAPI document."""
     from jinja2 import Environment, StrictUndefined
 
@@ -125,7 +136,7 @@ def docs_page(app: FastAPI, bundle: Bundle, *, address: str, token: bool) -> str
         .render(
             title=document["info"]["title"],
             description=document["info"]["description"],
-            threshold=bundle.threshold,
+            rule=bundle.rule,
             id=bundle.id,
             routes=routes,
             columns=form["schema"]["properties"]["row"]["properties"],

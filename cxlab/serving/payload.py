@@ -12,7 +12,6 @@ from cxlab.errors import missing_column, unknown
 
 LONGEST = 2000  # characters of a message; names in it are the client's
 KEYS = ("rows", "row", "reasons")
-OUTPUTS = ("score", "decision")
 LARGEST = int(sys.float_info.max)
 # The tensors of the protocol that hold a table's values, and what JSON may hold in each besides null.
 DATATYPES: dict[str, tuple[type, ...]] = {
@@ -61,7 +60,7 @@ class Asked(NamedTuple):
     rows: list[dict[str, Any]]
     reasons: int = 0
     id: str | None = None
-    outputs: tuple[str, ...] = OUTPUTS
+    outputs: tuple[str, ...] = ()
 
 
 class Reader(NamedTuple):
@@ -70,6 +69,7 @@ class Reader(NamedTuple):
     Attributes:
         names: The columns that every row must hold.
         id: The column that names the customer, which a row may hold.
+        outputs: What the model answers, by name.
         rows: How many a request may hold.
         reasons: How many a request may want.
         surplus: How many values a row may hold besides the model's.
@@ -77,6 +77,7 @@ class Reader(NamedTuple):
 
     names: list[str]
     id: str | None
+    outputs: tuple[str, ...]
     rows: int
     reasons: int
     surplus: int
@@ -116,10 +117,10 @@ class Reader(NamedTuple):
         inputs = _named(tree.get("inputs"), "inputs")
         if len(inputs) > len(self.names) + self.surplus:
             raise Refused(422, f"The request has {len(inputs):,} inputs, must have one a column of the model.")
-        wanted = OUTPUTS if outputs is None else tuple(_named(outputs, "outputs"))
+        wanted = self.outputs if outputs is None else tuple(_named(outputs, "outputs"))
         for output in wanted:
-            if output not in OUTPUTS:
-                raise Refused(422, unknown("Output", output, OUTPUTS, where="one of the model's"))
+            if output not in self.outputs:
+                raise Refused(422, unknown("Output", output, self.outputs, where="one of the model's"))
         for column in self.names:
             if column not in inputs:
                 raise Refused(422, str(missing_column(column, inputs)))

@@ -1,6 +1,7 @@
 """What a server answered, as a table that `cxlab drift` reads: one row a scored row.
 
-Rows are appended whole, in one write, before they are answered, so every decision that left the server is here.
+Rows are appended whole, in one write, before they are answered, so every decision that left the server is here. What a
+customer said is not kept: of words their number alone.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cxlab.data.schema import number_of
+from cxlab.data.schema import Column, number_of, text_of
 from cxlab.errors import ParamsError
+from cxlab.features.terms import words_of
 from cxlab.places import hold
-from cxlab.release.scorer import Bundle, Scores
+from cxlab.release.folder import Answered, AnyBundle
 
 TAIL = 1 << 23  # bytes in which the last line break of a log is looked for
 
@@ -35,18 +37,20 @@ class RequestLog:
         ParamsError: The file cannot be written, holds something else, or another server writes to it.
     """
 
-    def __init__(self, path: Path, bundle: Bundle, *, ids: bool = False) -> None:
+    def __init__(self, path: Path, bundle: AnyBundle, *, ids: bool = False) -> None:
         self.path, self.ids = path, ids
-        self._columns = [(column.name, column.kind == "number") for column in bundle.schema.columns]
+        self._columns = bundle.schema.columns
+        names = [f"{c.name}_words" if c.kind == "text" else c.name for c in self._columns]
         self._version = str(bundle.manifest["version"])
         self._lock = threading.Lock()
         if path.resolve().is_relative_to(bundle.folder.resolve()):
             raise ParamsError(f"The log {path} would lie in the bundle, which must not change. Name a file elsewhere.")
-        header = ["cxlab_time", "cxlab_version", "cxlab_score", "cxlab_decision", *(["cxlab_id"] if ids else [])]
+        answers = [f"cxlab_{name}" for name in bundle.outputs]
+        header = ["cxlab_time", "cxlab_version", *answers, *(["cxlab_id"] if ids else [])]
         try:
             self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0), 0o600)
             try:
-                self._begin(_lines([[*header, *bundle.schema.names]]))
+                self._begin(_lines([[*header, *names]]))
             except BaseException:
                 os.close(self._file)
                 raise
@@ -71,18 +75,19 @@ class RequestLog:
             tail = os.pread(self._file, TAIL, start)
             os.ftruncate(self._file, start + tail.rfind(b"\n") + 1)
 
-    def write(self, rows: Sequence[Mapping[str, Any]], scores: Scores) -> None:
+    def write(self, rows: Sequence[Mapping[str, Any]], answers: Answered) -> None:
         """Appends what was scored.
 
         Raises:
             OSError: It could not be written; nothing of it is in the file.
         """
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        ids: Sequence[Any] = scores.ids or [None] * len(rows)
+        columns = [values.tolist() for values in answers.columns().values()]
+        ids: Sequence[Any] = answers.ids or [None] * len(rows)
         lines = []
-        for row, score, decision, name in zip(rows, scores.score.tolist(), scores.decision, ids, strict=True):
-            values = [_written(row[column], number) for column, number in self._columns]
-            lines.append([now, self._version, score, decision, *([name] if self.ids else []), *values])
+        for row, name, *told in zip(rows, ids, *columns, strict=True):
+            values = [_written(row[column.name], column) for column in self._columns]
+            lines.append([now, self._version, *told, *([name] if self.ids else []), *values])
         if lines:
             with self._lock:
                 self._append(_lines(lines))
@@ -97,9 +102,11 @@ class RequestLog:
         os.close(self._file)
 
 
-def _written(value: Any, number: bool) -> Any:
-    """A value as given, but so that it reads back as the model read it."""
-    if number and isinstance(value, str | bool):
+def _written(value: Any, column: Column) -> Any:
+    """A value as given, but so that it reads back as the model read it; of words how many they are."""
+    if column.kind == "text":
+        return len(words_of(text_of(value) or ""))
+    if column.kind == "number" and isinstance(value, str | bool):
         return number_of(value)
     return str(value).lower() if isinstance(value, bool) else value
 

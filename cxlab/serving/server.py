@@ -28,7 +28,8 @@ from starlette.responses import PlainTextResponse
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from cxlab.errors import ParamsError, unknown
-from cxlab.release.scorer import Bundle, load_bundle
+from cxlab.release.folder import AnyBundle
+from cxlab.release.scorer import load_bundle
 from cxlab.serving.describe import TOKEN, address_of, described, docs_page, infer_form, policy, score_form, url
 from cxlab.serving.payload import Refused
 from cxlab.serving.request_log import RequestLog
@@ -43,7 +44,7 @@ QUIET = {"tracing": False, "metrics": False, "logs": False, "auto_configure": Fa
 
 
 def application(
-    bundle: Bundle,
+    bundle: AnyBundle,
     *,
     limits: Limits = USUAL,
     token: str | None = None,
@@ -59,12 +60,12 @@ def application(
         log: Where every scored row is written before it is answered.
         hosts: The names, in lower case, under which a browser may know this server; any if None.
     """
-    counts = Counts(str(bundle.manifest["model"]), str(bundle.manifest["version"]))
+    counts = Counts(str(bundle.manifest["model"]), str(bundle.manifest["version"]), bundle.outcomes)
     service = Service(bundle, limits, log, counts)
     app = FastAPI(
         title=bundle.name,
         version=service.version,
-        description="Scores customers: the probability of the outcome, and the decision that follows from it.",
+        description=bundle.about,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -84,7 +85,7 @@ def application(
     def post(path: str, handler: Any, summary: str, request: dict[str, Any], answer: dict[str, Any]) -> None:
         app.add_api_route(path, handler, methods=["POST"], **described(path, summary, answer, request))
 
-    post("/score", service.score, "Scores, decisions and reasons for raw rows.", *score_form(bundle, limits))
+    post("/score", service.score, "Answers and reasons for raw rows.", *score_form(bundle, limits))
     get("/health", service.health, "Whether the server is alive, and which model it serves.", {"status": "alive"})
     app.add_api_route(
         "/metrics", service.metrics, summary="Counts and times for Prometheus.", response_class=PlainTextResponse
@@ -175,7 +176,7 @@ def _listening(host: str, port: int, token: str | None) -> socket.socket:
 
 
 @contextmanager
-def _log(path: Path | None, bundle: Bundle, ids: bool) -> Iterator[RequestLog | None]:
+def _log(path: Path | None, bundle: AnyBundle, ids: bool) -> Iterator[RequestLog | None]:
     with nullcontext() if path is None else closing(RequestLog(path, bundle, ids=ids)) as log:
         yield log
 

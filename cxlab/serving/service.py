@@ -8,7 +8,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
@@ -19,11 +19,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Info, gener
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cxlab.errors import CxlabError, unknown
-from cxlab.release.scorer import CONTACT, LEAVE, REVIEW, Bundle, Scores
+from cxlab.release.folder import Answered, AnyBundle
 from cxlab.serving.payload import Asked, Reader, Refused, unreadable
 from cxlab.serving.request_log import RequestLog
 
-AT_ONCE = 64  # rows through the graph that take less time than a thread to hand them to
+AT_ONCE = 64  # rows' worth of effort that takes less time than a thread to hand them to
+DATATYPES = {"number": "FP64", "text": "BYTES", "truth": "BOOL"}  # of the Open Inference Protocol, for answers
 DRAINED = 8  # times the largest body that is read and dropped, so that the refusal reaches whoever sends it
 READ = frozenset({200, 422})  # answers after which the body was read to its end, so that the connection may stay
 SAFE = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
@@ -65,7 +66,7 @@ USUAL = Limits()
 class Counts:
     """What `/metrics` tells."""
 
-    def __init__(self, model: str, version: str) -> None:
+    def __init__(self, model: str, version: str, outcomes: Sequence[str]) -> None:
         kept = self.registry = CollectorRegistry()
         Info("cxlab_model", "The model that answers.", registry=kept).info({"model": model, "version": version})
         self.requests = Counter("cxlab_requests", "Requests answered.", ["route", "status"], registry=kept)
@@ -78,15 +79,15 @@ class Counts:
         )
         self.rows = Counter("cxlab_rows_scored", "Rows scored and answered.", registry=kept)
         decisions = Counter("cxlab_decisions", "Rows by decision.", ["decision"], registry=kept)
-        self.decisions = {name: decisions.labels(name) for name in (CONTACT, LEAVE, REVIEW)}
+        self.decisions = {name: decisions.labels(name) for name in outcomes}
         self.refused = Counter("cxlab_rows_refused", "Rows that could not be read.", registry=kept)
         self.log_failures = Counter("cxlab_log_failures", "Requests not answered: not logged.", registry=kept)
         self.bugs = Counter("cxlab_errors", "Requests that met a bug of the server.", registry=kept)
 
-    def scored(self, scores: Scores) -> None:
-        self.rows.inc(len(scores))
-        for decision in scores.decision:
-            self.decisions[decision].inc()
+    def scored(self, answers: Answered) -> None:
+        self.rows.inc(len(answers))
+        for outcome in answers.outcome:
+            self.decisions[outcome].inc()
 
 
 class Guard:
@@ -143,32 +144,31 @@ class Guard:
 class Service:
     """What stands behind the routes."""
 
-    def __init__(self, bundle: Bundle, limits: Limits, log: RequestLog | None, counts: Counts) -> None:
+    def __init__(self, bundle: AnyBundle, limits: Limits, log: RequestLog | None, counts: Counts) -> None:
         self.bundle, self.limits, self.log, self.counts = bundle, limits, log, counts
         self.model, self.version = str(bundle.manifest["model"]), str(bundle.manifest["version"])
-        self.reader = Reader(bundle.schema.names, bundle.id, limits.rows, limits.reasons, limits.surplus)
+        self.reader = Reader(
+            bundle.schema.names, bundle.id, tuple(bundle.outputs), limits.rows, limits.reasons, limits.surplus
+        )
         self.pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="score")
         self.places = threading.BoundedSemaphore(limits.waiting)
 
     async def score(self, request: Request) -> Response:
         asked = self.reader.asked(await self.body(request))
         found = await self.scored(asked)
-        n = len(found)
-        told: list[dict[str, Any]] = (
-            [{} for _ in range(n)] if found.ids is None else [{"id": name} for name in found.ids]
-        )
-        reasons: list[tuple[str, ...]] = found.reasons or [()] * n
-        for each, *values in zip(told, found.score.tolist(), found.decision, reasons, strict=True):
-            each.update(zip(("score", "decision", "reasons"), values, strict=True))
+        columns = {} if found.ids is None else {"id": found.ids}
+        columns |= found.plain() | {"reasons": found.reasons or [()] * len(found)}
+        told = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         return said(200, {"model": self.model, "version": self.version, "scores": told})
 
     async def infer(self, request: Request) -> Response:
         self.known(request)
         asked = self.reader.inferred(await self.body(request))
         found = await self.scored(asked)
+        kinds = self.bundle.outputs
         tensors = {
-            "score": {"name": "score", "datatype": "FP64", "shape": [len(found)], "data": found.score.tolist()},
-            "decision": {"name": "decision", "datatype": "BYTES", "shape": [len(found)], "data": list(found.decision)},
+            name: {"name": name, "datatype": DATATYPES[kinds[name]], "shape": [len(found)], "data": values}
+            for name, values in found.plain().items()
         }
         answer = {"model_name": self.model, "model_version": self.version}
         named = {} if asked.id is None else {"id": asked.id}
@@ -179,14 +179,14 @@ class Service:
         self.counts.refused.inc(len(error.problems))
         return answered(error)
 
-    async def scored(self, asked: Asked) -> Scores:
+    async def scored(self, asked: Asked) -> Answered:
         """Scores, on this thread where that takes less than to hand them to another; logged before they are told."""
-        if len(asked.rows) * (1 + bool(asked.reasons) * len(self.bundle.groups)) <= AT_ONCE:
+        if self.bundle.effort(asked.rows, asked.reasons) <= AT_ONCE:
             return self.score_now(asked, float("inf"))
         busy = {"Retry-After": "1"}
         if not self.places.acquire(blocking=False):
             raise Refused(503, f"{self.limits.waiting} requests wait already. Ask again in a second.", headers=busy)
-        task: Future[Scores] = self.pool.submit(self.score_now, asked, time.monotonic() + self.limits.seconds)
+        task: Future[Answered] = self.pool.submit(self.score_now, asked, time.monotonic() + self.limits.seconds)
         task.add_done_callback(lambda _: self.places.release())
         try:
             return await asyncio.wait_for(asyncio.wrap_future(task), self.limits.seconds)
@@ -194,7 +194,7 @@ class Service:
             late = f"Not scored within {self.limits.seconds:g} s. Ask again, or for fewer rows."
             raise Refused(503, late, headers=busy) from None
 
-    def score_now(self, asked: Asked, until: float) -> Scores:
+    def score_now(self, asked: Asked, until: float) -> Answered:
         try:
             found = self.bundle.score(asked.rows, reasons=asked.reasons)
         except CxlabError as error:
@@ -281,8 +281,8 @@ class Service:
     async def described(self, request: Request) -> Response:
         self.known(request)
         inputs = [tensor(c.name, "FP64" if c.kind == "number" else "BYTES") for c in self.bundle.schema.columns]
-        outputs = [tensor("score", "FP64"), tensor("decision", "BYTES")]
-        facts = {"name": self.model, "versions": [self.version], "platform": "onnxruntime_onnx"}
+        outputs = [tensor(name, DATATYPES[kind]) for name, kind in self.bundle.outputs.items()]
+        facts = {"name": self.model, "versions": [self.version], "platform": self.bundle.platform}
         return said(200, {**facts, "inputs": inputs, "outputs": outputs})
 
 

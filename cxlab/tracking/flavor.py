@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cxlab.data.schema import TRUTH, Column, Schema
@@ -15,13 +15,16 @@ from cxlab.tracking.store import quiet
 REASONS = "reasons"
 
 
-def add_flavor(folder: Path, code: str, schema: Schema, requirements: Sequence[str]) -> None:
+def add_flavor(
+    folder: Path, code: str, schema: Schema, outputs: Mapping[str, str], requirements: Sequence[str]
+) -> None:
     """Adds `MLmodel` and the files that describe an environment.
 
     Args:
         folder: The model's, holding all that its code needs.
         code: The name of the file in it that sets the MLflow model.
         schema: What the model reads.
+        outputs: What it answers, by name: `number`, `text` or `truth`.
         requirements: `name==version` each.
     """
     quiet()
@@ -30,7 +33,8 @@ def add_flavor(folder: Path, code: str, schema: Schema, requirements: Sequence[s
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec
     from mlflow.types import Schema as Fields
 
-    outputs = Fields([ColSpec(DataType.double, "score"), ColSpec(DataType.string, "decision")])
+    types = {"number": DataType.double, "text": DataType.string, "truth": DataType.boolean}
+    answers = Fields([ColSpec(types[kind], name) for name, kind in outputs.items()])
     told = ParamSchema([ParamSpec(REASONS, DataType.long, 0)])
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*input example", category=UserWarning)
@@ -38,7 +42,7 @@ def add_flavor(folder: Path, code: str, schema: Schema, requirements: Sequence[s
         mlflow.pyfunc.save_model(
             made,
             python_model=str(folder / code),
-            signature=ModelSignature(inputs=input_fields(schema), outputs=outputs, params=told),
+            signature=ModelSignature(inputs=input_fields(schema), outputs=answers, params=told),
             pip_requirements=list(requirements),
         )
         for path in made.iterdir():

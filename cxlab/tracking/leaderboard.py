@@ -13,7 +13,7 @@ from cxlab.metrics.intervals import evaluate
 from cxlab.models.training import task_of
 from cxlab.params import TASKS, ValueParams
 from cxlab.tracking.artifacts import fetched
-from cxlab.tracking.records import PREDICTIONS
+from cxlab.tracking.records import PREDICTIONS, read_scores
 from cxlab.tracking.registry import CHALLENGER, CHAMPION, alias_versions
 from cxlab.tracking.store import store
 
@@ -118,7 +118,7 @@ def _predictions(client: MlflowClient, run_id: str) -> dict[str, Any]:
     run = client.get_run(run_id)
     frame = pd.read_parquet(fetched(client, run_id, PREDICTIONS))
     tags = run.data.tags
-    return {"frame": frame, "sha256": tags["cxlab.data.sha256"], "score": frame[tags["cxlab.selected"]].to_numpy()}
+    return {"frame": frame, "sha256": tags["cxlab.data.sha256"], "score": read_scores(frame, tags["cxlab.selected"])}
 
 
 def _paired(client: MlflowClient, run: Run, reference: dict[str, Any], base: Any) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from cxlab.errors import CxlabError
@@ -129,15 +130,20 @@ def of_training(training: Training) -> Iterator[Record]:
     yield Rows("trials.csv", trials_frame(training))
     yield Rows(PREDICTIONS, predictions_frame(training))
     subject = subject_of(training)
-    yield Rows(OUT_OF_FOLD, pd.DataFrame({"row": subject.valid_rows, "score": subject.score_valid}))
+    columns = score_columns("score", subject.score_valid)
+    yield Rows(OUT_OF_FOLD, pd.DataFrame({"row": subject.valid_rows, **columns}))
     yield Text(PARAMS, training.params.model_dump_json(indent=2) + "\n")
     yield Text("environment.txt", "\n".join(environment()) + "\n")
     yield Text("settings.json", json.dumps({c.name: c.settings for c in training.candidates}, indent=2) + "\n")
-    selected = training.scores[training.selected]
     yield Figure("figures/leaderboard.png", training.plot)
     yield Figure("figures/comparison.png", lambda: training.comparison.plot(training.metric))
-    yield Figure("figures/reliability.png", curves.reliability(training.outcome_test, selected).plot)
-    yield Figure("figures/gains.png", curves.gains(training.outcome_test, selected).plot)
+    y, score = training.outcome_test, training.scores[training.selected]
+    if training.abstention is None:
+        yield Figure("figures/gains.png", curves.gains(y, score).plot)
+    else:
+        yield Figure("figures/abstention.png", training.abstention.plot)
+        y, score = (score.argmax(axis=1) == y).astype(int), np.minimum(score.max(axis=1), 1.0)  # of being right
+    yield Figure("figures/reliability.png", curves.reliability(y, score).plot)
 
 
 def of_report(report: Report) -> Iterator[Record]:
@@ -148,14 +154,13 @@ def of_report(report: Report) -> Iterator[Record]:
     yield Text(REPORT_PAGE, report.html())
     yield Text(REPORT_FACTS, json.dumps(report.facts(), indent=1, allow_nan=False) + "\n")
     subject = report.subject
-    yield Page(
-        "report/evidently.html",
-        lambda path: evidently_page(subject.train, subject.test, subject.model.schema, path),
-    )
-    yield Figure("figures/importance.png", report.importance.plot)
-    yield Figure("figures/value.png", report.value.plot)
-    if not report.audit.frame().empty:
-        yield Figure("figures/fairness.png", report.audit.plot)
+    if not subject.many:  # its page would show customers' words
+        yield Page(
+            "report/evidently.html",
+            lambda path: evidently_page(subject.train, subject.test, subject.model.schema, path),
+        )
+    for name, draw in report.figures().items():
+        yield Figure(f"figures/{name}.png", draw)
 
 
 def of_candidate(training: Training, candidate: Fitted) -> Iterator[Record]:
@@ -209,8 +214,26 @@ def trials_frame(training: Training) -> pd.DataFrame:
 
 
 def predictions_frame(training: Training) -> pd.DataFrame:
-    """One row a test row, by row number: no customer is named."""
-    return pd.DataFrame({"row": training.split.test, "outcome": training.outcome_test, **training.scores})
+    """One row a test row, by row number: no customer is named. Of many classes the selected model's alone."""
+    many = training.abstention is not None
+    kept = {training.selected: training.scores[training.selected]} if many else training.scores
+    columns = {key: held for name, scores in kept.items() for key, held in score_columns(name, scores).items()}
+    return pd.DataFrame({"row": training.split.test, "outcome": training.outcome_test, **columns})
+
+
+def score_columns(name: str, scores: np.ndarray) -> dict[str, np.ndarray]:
+    """Probabilities as columns of a file: one, or of many classes `name.code` each, in single precision."""
+    if scores.ndim == 1:
+        return {name: scores}
+    return {f"{name}.{code}": scores[:, code].astype(np.float32) for code in range(scores.shape[1])}
+
+
+def read_scores(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """The inverse: shape (n,), or (n, classes)."""
+    if name in frame.columns:
+        return frame[name].to_numpy()
+    codes = sorted(int(key.removeprefix(f"{name}.")) for key in frame.columns if key.startswith(f"{name}."))
+    return frame[[f"{name}.{code}" for code in codes]].to_numpy(np.float64)
 
 
 def environment() -> list[str]:

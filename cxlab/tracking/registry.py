@@ -13,14 +13,15 @@ from cxlab.data.split import make_split
 from cxlab.digest import canonical, sha256, sha256_of
 from cxlab.errors import DataError, ParamsError, StoreError, listed, nearest
 from cxlab.features.table import load_table
+from cxlab.models.deep import FineTuned
 from cxlab.models.subject import Subject
-from cxlab.models.task import Model
-from cxlab.models.training import Training
+from cxlab.models.task import Model, encoder_of
+from cxlab.models.training import Training, task_of
 from cxlab.params import Params
 from cxlab.tracking.artifacts import fetched
 from cxlab.tracking.flavor import input_fields
 from cxlab.tracking.ledger import Draft, append
-from cxlab.tracking.records import OUT_OF_FOLD, PARAMS
+from cxlab.tracking.records import OUT_OF_FOLD, PARAMS, read_scores
 from cxlab.tracking.store import store
 
 if TYPE_CHECKING:
@@ -34,16 +35,27 @@ TRUSTED_TYPES = [
     "collections.OrderedDict",
     "cxlab.data.schema.Column",
     "cxlab.data.schema.Schema",
+    "cxlab.features.encoder.SentenceEncoder",
     "cxlab.features.tabular.HingeBasis",
+    "cxlab.features.terms.Terms",
+    "cxlab.features.text._only",
+    "cxlab.models.answer.Doubt",
     "cxlab.models.calibration.BetaCalibration",
     "cxlab.models.calibration.NoCalibration",
+    "cxlab.models.calibration.Saturation",
+    "cxlab.models.calibration.Temperature",
+    "cxlab.models.deep.FineTuned",
+    "cxlab.models.margins.LandmarkRidge",
+    "cxlab.models.margins.SoftMargins",
     "cxlab.models.task.Model",
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "numpy.dtype",
     "sklearn.model_selection._split.StratifiedKFold",
 ]
-NEEDED = ["cxlab", "lightgbm", "numpy", "pandas", "scikit-learn", "skops"]
+NEEDED = ["cxlab", "numpy", "pandas", "scikit-learn", "skops"]
+NEEDED_FOR_COLUMNS = ["lightgbm"]
+NEEDED_FOR_GRAPHS = ["onnx", "onnxruntime", "safetensors", "tokenizers"]
 
 
 def register(training: Training, run_id: str, report_facts: Mapping[str, Any] | None = None) -> str:
@@ -60,7 +72,7 @@ def register(training: Training, run_id: str, report_facts: Mapping[str, Any] | 
 
     model = training.model
     signature = _signature(model)
-    requirements = [f"{name}=={metadata.version(name)}" for name in NEEDED]
+    requirements = [f"{name}=={metadata.version(name)}" for name in _needed(model)]
     with store() as client, mlflow.start_run(run_id=run_id):
         info = mlflow.sklearn.log_model(
             model,
@@ -89,6 +101,14 @@ def register(training: Training, run_id: str, report_facts: Mapping[str, Any] | 
         client.set_registered_model_alias(training.params.name, CHALLENGER, version.version)
         client.set_tag(run_id, "cxlab.version_number", str(version.version))
     return str(version.version)
+
+
+def _needed(model: Model) -> list[str]:
+    """The packages that a model needs to score."""
+    if model.labels is None:
+        return sorted(NEEDED + NEEDED_FOR_COLUMNS)
+    graphs = any(encoder_of(each) is not None or isinstance(each[-1], FineTuned) for each in model.members)
+    return sorted(NEEDED + (NEEDED_FOR_GRAPHS if graphs else []))
 
 
 def load_model(name: str, version: str) -> Model:
@@ -143,8 +163,8 @@ def open_version(name: str, version: str) -> Subject:
             else "gives other rows now: events, consents or their age"
         )
         raise StoreError(f"The data that {what} learnt from have changed: {params.data.path} {why}.")
-    split = make_split(table, table.outcome(), params.split)
-    return Subject(what, params, table, split, model, scores["score"].to_numpy())
+    split = make_split(table, task_of(params.task).outcome(table), params.split)
+    return Subject(what, params, table, split, model, read_scores(scores, "score"))
 
 
 def find_version(client: MlflowClient, name: str, version: str) -> Any:
@@ -238,5 +258,5 @@ def _signature(model: Model) -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    outputs = Schema([TensorSpec(np.dtype("float64"), (-1, 2))])
+    outputs = Schema([TensorSpec(np.dtype("float64"), (-1, len(model.classes_)))])
     return ModelSignature(inputs=input_fields(model.schema), outputs=outputs)

@@ -17,7 +17,8 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from cxlab.errors import DataError, ParamsError
 from cxlab.evidence import words as module
 from cxlab.evidence.word_importance import WORDS, word_importance, words_of_test
-from cxlab.evidence.words import FEWEST, additive, without, words_for
+from cxlab.evidence.words import FEWEST, additive, words_for
+from cxlab.features.holders import occurrences, without
 from cxlab.features.terms import ANY, Terms, words_of
 from cxlab.features.text import all_terms, text_column, words
 from cxlab.models.margins import SoftMargins
@@ -83,7 +84,7 @@ def test_words_and_constant_add_up_to_the_margin(blended: Model, texts: list[str
 def test_terms_are_found_where_they_are_counted(said: list[str], longest: int) -> None:
     for kind in ("words", "pieces", "pairs"):
         terms = Terms(kind, longest)  # type: ignore[arg-type]
-        told = [term for term, _ in module._occurrences(terms, said)]
+        told = [term for term, _ in occurrences(terms, said)]
         counted = [term for term in terms(" ".join(said)) if term != ANY]
         assert set(told) == set(counted)
         if kind != "pairs":  # which are counted once a text
@@ -118,7 +119,7 @@ def test_terms_add_up_beside_what_is_no_term(beside: Model, texts: list[str]) ->
 
 
 def test_sums_that_are_off_are_refused(blended: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_occurrences", lambda terms, words: iter(()))
+    monkeypatch.setattr(module, "occurrences", lambda terms, words: iter(()))
     with pytest.raises(ArithmeticError, match="must be the margin"):
         words_for(blended, ["my bill is wrong"])
 

@@ -22,9 +22,10 @@ from cxlab.release import approval
 from cxlab.release import history as histories
 from cxlab.release.approval import GateError, approve, gate, reject, rollback
 from cxlab.release.export import export
+from cxlab.release.folder import read_manifest
 from cxlab.release.gates import Calibrated, Decision, Fair, Gate, Parity, Verdict
 from cxlab.release.history import history
-from cxlab.release.scorer import load_bundle, read_manifest
+from cxlab.release.scorer import load_bundle
 from cxlab.release.verify import verify
 from cxlab.tracking import registry
 from cxlab.tracking.ledger import Ledger, read_ledger

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from cxlab.errors import BundleError, DataError
 from cxlab.evidence.report import Report
+from cxlab.release.folder import FEW
 from cxlab.release.golden import golden_rows
-from cxlab.release.scorer import CONTACT, FEW, LEAVE, REVIEW, Bundle, load_bundle
+from cxlab.release.scorer import CONTACT, LEAVE, REVIEW, Bundle, load_bundle
 
 
 @pytest.fixture(scope="module")
