@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..features.terms import clauses
+from ..features.terms import clauses, words_of
 
 TOP = 3
 SURE = 0.5  # how likely a clause's intent must be to count as one of several
@@ -133,7 +133,7 @@ class Answers:
 
 
 def answer(texts: Sequence[str], labels: Sequence[str], doubt: Doubt, speak: Speak) -> Answers:
-    """Answers to cast texts.
+    """Answers to cast texts; one without a word is not answered, whatever the model makes of it.
 
     Args:
         texts: Without personal data, n of them.
@@ -144,13 +144,14 @@ def answer(texts: Sequence[str], labels: Sequence[str], doubt: Doubt, speak: Spe
     spoken = speak(texts)
     code = np.argsort(-spoken.probability, axis=1, kind="stable")[:, :TOP]
     abstained, familiarity, near = _abstained(doubt, spoken)
+    silent = np.array([not words_of(text) for text in texts], bool)
     return Answers(
         code=code,
         confidence=np.take_along_axis(spoken.probability, code, axis=1),
         label=np.array(labels, object)[code],
         familiarity=familiarity,
-        abstained=abstained,
-        out_of_scope=abstained & (near < doubt.far),
+        abstained=abstained | silent,
+        out_of_scope=(abstained & (near < doubt.far)) | silent,
         several=_several(texts, doubt, speak),
     )
 

@@ -57,6 +57,14 @@ def test_what_it_never_learnt_is_turned_away_more_often(training: Training) -> N
     assert strange.abstained.all() and strange.out_of_scope.all()
 
 
+def test_who_says_nothing_gets_no_answer() -> None:
+    """Even where the model would be sure of silence."""
+    doubt, sure = Doubt((0.0, 0.0), (1.0, 1.0), -9.0, -9.0), np.array([[9.0, 0.0]] * 4)
+    probability = np.array([[0.99, 0.01]] * 4)
+    found = answer(["", " ", "🦜!", "a"], ["x", "y"], doubt, lambda _: Spoken(sure, probability, None))
+    assert found.abstained.tolist() == found.out_of_scope.tolist() == [True, True, True, False]
+
+
 def test_two_things_wanted_are_seen(training: Training) -> None:
     frame = training.table.frame.iloc[training.split.test]
     sure = frame[training.model.answer(frame).confidence[:, 0] > 0.9]
