@@ -9,6 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cxlab.places import store_folder
+
 Call = Callable[..., tuple[int, str, str]]
 
 
@@ -47,6 +49,13 @@ def test_a_customer_is_erased_from_every_table(world: Path, cxlab: Call) -> None
         frame = pd.read_parquet(path)
         assert "customer_id" not in frame or name not in set(frame["customer_id"]), path.name
     assert json.loads(cxlab("forget", name, "--folder", world, "--json")[1])["erased"] == 0
+
+
+def test_who_is_forgotten_leaves_no_sentence_vector(world: Path, cxlab: Call) -> None:
+    kept = store_folder() / "embeddings.db"
+    kept.write_bytes(b"")
+    assert cxlab("forget", "nobody", "--folder", world)[0] == 0
+    assert not kept.exists()
 
 
 @pytest.mark.parametrize(

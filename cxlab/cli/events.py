@@ -91,12 +91,15 @@ def forget(
 ) -> None:
     """Erase a customer from the tables that cxlab holds, and say from where. Exit 1 if a file could not be searched.
 
-    A tombstone, a hash, stays, so that a later import can be filtered. Trained models are not changed.
+    A tombstone, a hash, stays, so that a later import can be filtered. Trained models are not changed. Kept sentence
+    vectors do not say whose they are, so all go; they are made anew.
     """
     from cxlab.data.forget import forget as erase
+    from cxlab.features.encoder import forget_embeddings
     from cxlab.places import home, store_folder
 
     found = erase(customer, folder or [store_folder() or home() / "mlruns"], kind=kind)
+    forget_embeddings()
     if as_json:
         emit({"erased": found.erased, "found": records(found.frame()), "failed": found.failed})
     else:
