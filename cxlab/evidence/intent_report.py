@@ -258,11 +258,6 @@ class IntentReport(Report):
     def _doubt(self) -> Section:
         found, away = self.abstention, self.away
         several, curve, spread = away.of(SEVERAL), self.coverage.plot(), found.plot()
-        curve.legend(frameon=False, loc="center left")
-        spread.set_title(
-            f"Familiarity of {found.n:,} rows in scope: {found.rejected:,} turned away", loc="left", fontsize=11
-        )
-        spread.set_xlabel(f"familiarity; from {found.threshold:.4g} on the model answers")
         said = (
             f"It does not answer below a familiarity of {found.threshold:.3f}, which turned away {found.rejected:,} of "
             f"{found.n:,} cross-fitted training rows; {found.max_false_rejection:.1%} were allowed. Of new texts in "

@@ -211,6 +211,7 @@ class Abstention(Result):
         certainty: How sure it is that the share of new in-scope rows is at most `max_false_rejection`, in [0, 1].
         level: Of the interval.
         confidence: Of the validation rows, shape (n,).
+        measure: What the confidence is called.
     """
 
     title: ClassVar[str] = "When does the model not answer?"
@@ -223,12 +224,13 @@ class Abstention(Result):
     certainty: float
     level: float
     confidence: Array
+    measure: str = "confidence"
 
     @property
     def note(self) -> str:  # type: ignore[override]
         return (
-            f"Below a confidence of {self.threshold:.4g} the model does not answer: {self.rejected:,} of {self.n:,} "
-            f"in-scope rows, where {100 * self.max_false_rejection:g} % were allowed. Of new in-scope rows "
+            f"Below a {self.measure} of {self.threshold:.4g} the model does not answer: {self.rejected:,} of "
+            f"{self.n:,} in-scope rows, where {100 * self.max_false_rejection:g} % were allowed. Of new in-scope rows "
             f"it may turn away {100 * self.share.low:.2g} to {100 * self.share.high:.2g} % "
             f"({100 * self.level:g} % Clopper-Pearson interval)."
         )
@@ -247,10 +249,12 @@ class Abstention(Result):
 
     def plot(self) -> Axes:
         """The confidences of the validation rows, and where the answers begin."""
-        ax = axes(f"Confidence of {self.n:,} in-scope rows: {self.rejected:,} are turned away", height=3.0)
+        ax = axes(
+            f"{self.measure.capitalize()} of {self.n:,} in-scope rows: {self.rejected:,} are turned away", height=3.0
+        )
         ax.hist(self.confidence, bins=40, color=GREY, alpha=0.5)
         ax.axvline(self.threshold, color=PALETTE[0], linewidth=2)
-        ax.set(xlabel=f"confidence; from {self.threshold:.4g} on the model answers", ylabel="rows")
+        ax.set(xlabel=f"{self.measure}; from {self.threshold:.4g} on the model answers", ylabel="rows")
         return ax
 
 

@@ -5,6 +5,7 @@ Of the allowed share of customers who may be turned away all is spent on those l
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +39,8 @@ def doubts(line: Fitted, ground: Ground, params: Params) -> tuple[Doubt, Abstent
     most = params.abstain.max_false_rejection
     found = abstention_threshold(plain.familiarity(spoken), max_false_rejection=most)
     far = abstention_threshold(plain.nearness(spoken), max_false_rejection=most)
-    return Doubt(plain.mean, plain.deviation, found.threshold, far.threshold, marks), found
+    told = replace(found, measure="familiarity")
+    return Doubt(plain.mean, plain.deviation, found.threshold, far.threshold, marks), told
 
 
 def _closeness(vectors: np.ndarray, ground: Ground) -> np.ndarray:
