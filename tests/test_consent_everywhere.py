@@ -114,3 +114,8 @@ def test_a_withdrawal_reaches_scores(lake: Path, bundle_folder: Path, cxlab: Cal
     assert pd.read_csv(tmp_path / "out.csv")["id"].tolist() == ["stranger"]
     assert not (tmp_path / "out.bad.csv").exists()
     assert cxlab(*words, "--params", lake / "churn.yaml")[0] == 2
+    rows.assign(plan="basic", region="north", customer_id="k1").to_csv(tmp_path / "in.csv", index=False)
+    status, _, err = cxlab("score", bundle_folder, tmp_path / "in.csv", "--out", tmp_path / "new.csv", *consents)
+    assert status == 2
+    assert "No customer_id in in.csv is a customer of the events" in err
+    assert not list(tmp_path.glob("*new*"))

@@ -206,7 +206,7 @@ def score(
         from cxlab.places import home
 
         told, zone = load_events(params or home() / "params" / "churn.yaml")
-        permits = admit(consents, told, timezone=zone).permits
+        permits = admit(consents, told, timezone=zone)
     elif params is not None:
         raise ParamsError("--params says how to read --consents EVENTS; give both or neither.")
     found = score_file(load_bundle(folder), source, to, reasons=reasons, permits=permits)

@@ -12,6 +12,7 @@ whatever is made next.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,6 +92,11 @@ class Admitted(Result):
         found = pd.DataFrame({"customer_id": _named(customers, self.names, self.key)}, index=range(len(customers)))
         kept = permitted(found, self.consents, purpose=self.purpose, at=self.at).frame.index
         return np.isin(np.arange(len(customers)), kept) & ~is_forgotten(customers).to_numpy(bool)
+
+    def known(self, customers: pd.Series) -> np.ndarray:
+        """Whether each is a customer of an event that came in; shape (n,), bool."""
+        codes, values = pd.factorize(customers)
+        return np.append(_own(values, self.key).isin(self.names.index), False)[codes]
 
     def facts(self) -> dict[str, Any]:
         """The sum as plain values, for a manifest: counts, nobody's name."""
@@ -211,9 +217,14 @@ def _remembered(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 def _named(given: pd.Series, names: pd.Series, key: bytes | None) -> np.ndarray:
     """The customers that go by these customer_ids now."""
     codes, values = pd.factorize(given)
-    own = pd.Series([pseudonym("customer_id", value, key) if key else str(value) for value in values], dtype=object)
+    own = _own(values, key)
     found = [*own.map(names).fillna(own), None]  # the last is nobody's
     return np.array(found, dtype=object)[codes]
+
+
+def _own(values: Iterable[Any], key: bytes | None) -> pd.Series:
+    """The names under which customer_ids come in."""
+    return pd.Series([pseudonym("customer_id", value, key) if key else str(value) for value in values], dtype=object)
 
 
 def _customers(

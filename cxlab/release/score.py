@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -40,9 +40,20 @@ CHUNK = 312 * LANES  # rows read and scored at once at most, within the scorer's
 THREADS = 2
 PART, BAD = ".part", ".bad.csv"
 TYPES = {"number": pa.float64(), "text": pa.string(), "truth": pa.bool_()}  # of answers
-Answer = tuple[pa.Array, list[list[Any]], list[tuple[int, str, str]]]  # ids, other columns, bad rows for the side file
-Permits = Callable[[pd.Series], np.ndarray]
+Answer = tuple[  # ids, other columns, bad rows for the side file, how many customers are known to who permits
+    pa.Array, list[list[Any]], list[tuple[int, str, str]], int
+]
 Write = Callable[[pa.Array, list[list[Any]]], None]
+
+
+class Permits(Protocol):
+    """Who says whose rows may be scored."""
+
+    def permits(self, customers: pd.Series) -> np.ndarray:
+        """Whether each may be, shape (n,), bool."""
+
+    def known(self, customers: pd.Series) -> np.ndarray:
+        """Whether each is known at all, shape (n,), bool."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,8 @@ def score_file(
         encoding: Such as utf-8.
         permits: Whose rows may be scored; others are left out.
     Raises:
-        DataError: The input cannot be used, or the output not be written. Nothing is left behind.
+        DataError: The input cannot be used, the output not be written, or `permits` knows none of the customers.
+            Nothing is left behind.
         ParamsError: An argument does not fit.
     """
     started = time.perf_counter()
@@ -108,7 +120,7 @@ def score_file(
     kinds = {**bundle.outputs, **{f"reason_{place + 1}": "text" for place in range(reasons)}}
     if permits is not None and bundle.id is None:
         raise ParamsError("The model has no id column, so nobody can tell what its customers permit.")
-    rows = bad = left_out = 0
+    rows = bad = left_out = known = 0
     try:
         for place in (out, side):
             _check_place(place, source)
@@ -118,11 +130,17 @@ def score_file(
             answers = _in_order(bundle, itertools.chain([first], chunks), reasons, permits)
             with closing(answers), writing(part, kinds, first.ids.type) as write, _writing(side_part) as aside:
                 aside.writerow(["line", "reason", "row"])
-                for chunk, (ids, columns, wrong) in answers:
+                for chunk, (ids, columns, wrong, told) in answers:
+                    known += told
                     write(ids, columns)
                     aside.writerows(wrong)
                     rows, bad, left_out = rows + len(ids), bad + len(wrong), left_out + len(chunk.ids) - len(ids)
                     bar.advance(chunk.share)
+            if permits is not None and rows + left_out and not known:
+                raise DataError(
+                    f"No {bundle.id} in {source.name} is a customer of the events, so nobody can tell what they "
+                    "permit. A model whose rows are to be held against consents needs the customer as data.id."
+                )
             if bad:
                 side_part.replace(side)
             else:
@@ -185,10 +203,12 @@ def _answer(bundle: AnyBundle, chunk: Chunk, most: int, permits: Permits | None)
             values[row] = None
     told: list[tuple[str, ...]] = [() if row in problems else each for row, each in enumerate(found.reasons[:n])]
     reasons = [[each[place] if place < len(each) else None for each in told] for place in range(most)]
-    kept = np.ones(n, bool) if permits is None else permits(chunk.ids.to_pandas())
+    ids = chunk.ids.to_pandas()
+    kept = np.ones(n, bool) if permits is None else permits.permits(ids)
+    known = 0 if permits is None else int(permits.known(ids).sum())
     bad = [(chunk.lines[row], problems[row], legible(chunk.raw(row))) for row in sorted(problems) if kept[row]]
     columns = [list(itertools.compress(column, kept)) for column in (*answers, *reasons)]
-    return chunk.ids.filter(pa.array(kept)), columns, bad
+    return chunk.ids.filter(pa.array(kept)), columns, bad, known
 
 
 def _parquet_chunks(path: Path, bundle: AnyBundle) -> Generator[Chunk, None, None]:

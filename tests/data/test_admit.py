@@ -79,7 +79,9 @@ def test_a_withdrawal_leaves_no_trace_and_touches_nobody_else(log: list, who: st
     kept = found.events.sort_values("event_id", ignore_index=True)
     assert kept["event_id"].tolist() == sorted(others["event_id"])
     assert found.read.rows_in == len(found.events) + sum(found.left_out.values()) + len(found.read.quarantine)
-    assert found.permits(pd.Series([who, "other", "stranger"])).tolist() == [False, True, True]
+    asked = pd.Series([who, "other", "stranger", None])
+    assert found.permits(asked).tolist()[:3] == [False, True, True]
+    assert found.known(asked).tolist() == [True, True, False, False]
     assert who not in json.dumps(found.facts())
 
 
