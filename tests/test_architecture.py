@@ -41,6 +41,7 @@ DOORS = {
     "fairlearn": {"evidence/fairness"},
     "evidently": {"evidence/drift"},
     "skops": {"tracking/registry", "release/text_bundle"},
+    "spacy": {"data/names"},
     "pooch": {"data/catalog"},
     "typer": {"cli"},
     "rich": {"cli"},

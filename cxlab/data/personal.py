@@ -38,14 +38,14 @@ def masked(text: str) -> tuple[str, dict[str, int]]:
     for kind, hint, find in _FINDERS:
         if hint.search(folded) and (found := list(find(folded))):
             spans |= dict.fromkeys(found, kind)
-            folded = _replaced(folded, [(start, end, f"<{'_' * (end - start - 2)}>") for start, end in found])
+            folded = replaced(folded, [(start, end, f"<{'_' * (end - start - 2)}>") for start, end in found])
     if not spans:
         return text, {}
     placed = [(start, end, MARKS[kind]) for (start, end), kind in sorted(spans.items())]
-    return _replaced(text, placed), {kind: list(spans.values()).count(kind) for kind in KINDS}
+    return replaced(text, placed), {kind: list(spans.values()).count(kind) for kind in KINDS}
 
 
-def _replaced(text: str, spans: list[tuple[int, int, str]]) -> str:
+def replaced(text: str, spans: list[tuple[int, int, str]]) -> str:
     """A text with other words in those places, which are in order and apart."""
     parts, last = [], 0
     for start, end, word in spans:

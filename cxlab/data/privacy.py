@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from cxlab.data.personal import KINDS, MARKS, masked
+from cxlab.data.names import people
+from cxlab.data.personal import KINDS, MARKS, masked, replaced
 from cxlab.data.schema import text_of
 from cxlab.display import PALETTE, Result, axes
 from cxlab.errors import DataError
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["KINDS", "MARKS", "Masked", "mask"]
+NAME = "name"  # looked for only by a model that somebody brings
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,7 +44,11 @@ class Masked(Result):
     counts: dict[str, int]
     rows: dict[str, int]
     title: ClassVar[str] = "Personal data masked"
-    note: ClassVar[str] = "Names and addresses are not looked for: what is masked is not anonymous."
+
+    @property
+    def note(self) -> str:  # type: ignore[override]
+        missed = "Addresses" if NAME in self.counts else "Names and addresses"
+        return f"{missed} are not looked for: what is masked is not anonymous."
 
     @property
     def n(self) -> int:
@@ -51,7 +58,9 @@ class Masked(Result):
     def frame(self) -> pd.DataFrame:
         """One row a kind: kind, found, texts it was found in, n texts, share of them."""
         n = self.n
-        rows = [(kind, self.counts[kind], self.rows[kind], n, self.rows[kind] / n if n else None) for kind in KINDS]
+        rows = [
+            (kind, self.counts[kind], self.rows[kind], n, self.rows[kind] / n if n else None) for kind in self.counts
+        ]
         return pd.DataFrame(rows, columns=["kind", "found", "texts", "n", "share"]).astype({"share": float})
 
     def plot(self) -> Axes:
@@ -68,15 +77,17 @@ class Masked(Result):
         return ax
 
 
-def mask(texts: Iterable[Any]) -> Masked:
-    """Replaces e-mail addresses, bank accounts, cards and telephone numbers by marks.
+def mask(texts: Iterable[Any], *, names: str | Path | None = None) -> Masked:
+    """Replaces e-mail addresses, bank accounts, cards and telephone numbers by marks; with a model of names these too.
 
     Args:
         texts: Texts; what is missing stays missing, what is no text is read as a file's text (1.0 is "1").
+        names: Folder of a spaCy model that tells people's names (extra `privacy`); none is fetched.
     Returns:
         The texts and what was masked. What holds none of it stays byte for byte; masking again changes nothing.
     Raises:
-        DataError: `texts` is a single text.
+        DataError: `texts` is a single text, or `names` holds no model that we load.
+        ParamsError: The extra is not installed, or there is no such folder.
     Examples:
         >>> masked = mask(["Mail ann@example.com or call +44 20 7946 0958.", "I paid 1,250.00 on 2024-01-15."])
         >>> masked.texts
@@ -95,6 +106,13 @@ def mask(texts: Iterable[Any]) -> Masked:
                 counts[kind] += count
                 rows[kind] += count > 0
         out.append(text)
+    if names is not None:
+        spoken = [place for place, text in enumerate(out) if text]
+        texts_there = [str(out[place]) for place in spoken]
+        spans = list(people(names)(texts_there))
+        counts[NAME], rows[NAME] = sum(map(len, spans)), sum(map(bool, spans))
+        for place, text, each in zip(spoken, texts_there, spans, strict=True):
+            out[place] = replaced(text, [(start, end, f"<{NAME}>") for start, end in each])
     return Masked(tuple(out), counts, rows)
 
 

@@ -257,7 +257,7 @@ def read_table(data: DataParams) -> Table:
     frame, notes = read_frame(path, **options)
     digest = sha256_of(path)
     entry = catalog.by_sha256(digest)
-    frame, masked = _without_personal_data(frame, data.text)
+    frame, masked = _without_personal_data(frame, data.text, data.names)
     notes = [*notes, *masked]
     source = Source(str(path), digest, len(frame), tuple(notes), entry.name if entry else None)
     table = Table(frame, data, source)
@@ -267,14 +267,14 @@ def read_table(data: DataParams) -> Table:
     for name in frame.columns:
         if name not in test.columns:
             raise DataError(f"{Path(data.test_path).name}: {missing_column(str(name), map(str, test.columns))}")
-    return replace(table, test=_without_personal_data(test, data.text)[0])
+    return replace(table, test=_without_personal_data(test, data.text, data.names)[0])
 
 
-def _without_personal_data(frame: pd.DataFrame, text: str | None) -> tuple[pd.DataFrame, list[str]]:
+def _without_personal_data(frame: pd.DataFrame, text: str | None, names: str | None) -> tuple[pd.DataFrame, list[str]]:
     """A frame whose column of words has marks where personal data stood, and a note of how many."""
     if text is None or text not in frame.columns:
         return frame, []
-    found = mask(frame[text])
+    found = mask(frame[text], names=names)
     told = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items() if count)
     column = pd.Series(found.texts, index=frame.index, dtype=object)
     return frame.assign(**{text: column}), [f"Personal data masked in {text!r}: {told}."] if told else []

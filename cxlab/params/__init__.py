@@ -30,6 +30,7 @@ ENCODER = "encoder"  # a name, or a path where it has a slash
 PATHS = (  # keys that hold paths: in a file relative to it, on the command line to the working folder
     "data.path",
     "data.test_path",
+    "data.names",
     "events.features",
     "events.mapping",
     "events.taxonomy",
@@ -64,6 +65,7 @@ class DataParams(_Section):
     target: str | None = None
     positive: Annotated[str, BeforeValidator(_as_text)] = "yes"
     text: str | None = None
+    names: str | None = None
     time: str | None = None
     timezone: str = "UTC"
     segments: tuple[str, ...] = ()
