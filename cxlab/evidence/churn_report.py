@@ -133,12 +133,7 @@ class ChurnReport(Report):
             drawing(reliability.plot(), "Predicted probability against the share that happened, with counts"),
             rows("The same in numbers", reliability.frame(), folded=True),
         ]
-        frame = self.audit.frame()
-        by_segment = frame[frame["metric"] == "calibration_error"]
-        if len(by_segment):
-            columns = ["segment", "group", "n", "positives", "value", "low", "high"]
-            parts.append(rows("Calibration error by segment", by_segment, columns, folded=True))
-        return Section("calibration", "When it says 30 %, is it 30 %?", parts)
+        return Section("calibration", "When it says 30 %, is it 30 %?", parts + self._calibrated_by_segment())
 
     def _uncalibrated(self) -> float:
         raw = self.subject.model.uncalibrated(self.subject.model.schema.encode(self.subject.test))

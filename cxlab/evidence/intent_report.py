@@ -307,12 +307,9 @@ class IntentReport(Report):
             drawing(figure, "Confidence against how often the likeliest intent is right, with counts"),
             rows("The same in numbers", self.reliability.frame(), folded=True),
         ]
-        frame = self.audit.frame()
-        by_segment = frame[frame["metric"] == "calibration_error"]
-        if len(by_segment):
-            columns = ["segment", "group", "n", "positives", "value", "low", "high"]
-            parts.append(rows("Calibration error by segment", by_segment, columns, folded=True))
-        return Section("calibration", "When it is 80 % sure, is it right in 80 %?", parts)
+        return Section(
+            "calibration", "When it is 80 % sure, is it right in 80 %?", parts + self._calibrated_by_segment()
+        )
 
     def _explanations(self) -> Section:
         found, words = self.importance, self.words

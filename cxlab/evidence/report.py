@@ -212,6 +212,13 @@ class Report(Result):
         ]
         return Section("performance", "Performance and comparison", parts + self._compared())
 
+    def _calibrated_by_segment(self) -> list[Part]:
+        """Whether each group's probabilities can be believed, where there are groups."""
+        frame = self.audit.frame()
+        by_segment = frame[frame["metric"] == "calibration_error"]
+        columns = ["segment", "group", "n", "positives", "value", "low", "high"]
+        return [rows("Calibration error by segment", by_segment, columns, folded=True)] if len(by_segment) else []
+
     def _compared(self) -> list[Part]:
         """What else is said of the performance."""
         return []

@@ -143,7 +143,8 @@ def answer(texts: Sequence[str], labels: Sequence[str], doubt: Doubt, speak: Spe
     """
     spoken = speak(texts)
     code = np.argsort(-spoken.probability, axis=1, kind="stable")[:, :TOP]
-    abstained, familiarity, near = _abstained(doubt, spoken)
+    familiarity = doubt.familiarity(spoken)
+    abstained = familiarity < doubt.threshold
     silent = np.array([not words_of(text) for text in texts], bool)
     return Answers(
         code=code,
@@ -151,14 +152,9 @@ def answer(texts: Sequence[str], labels: Sequence[str], doubt: Doubt, speak: Spe
         label=np.array(labels, object)[code],
         familiarity=familiarity,
         abstained=abstained | silent,
-        out_of_scope=(abstained & (near < doubt.far)) | silent,
+        out_of_scope=(abstained & (doubt.nearness(spoken) < doubt.far)) | silent,
         several=_several(texts, doubt, speak),
     )
-
-
-def _abstained(doubt: Doubt, spoken: Spoken) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    familiarity = doubt.familiarity(spoken)
-    return familiarity < doubt.threshold, familiarity, doubt.nearness(spoken)
 
 
 def _several(texts: Sequence[str], doubt: Doubt, speak: Speak) -> np.ndarray:
@@ -169,7 +165,7 @@ def _several(texts: Sequence[str], doubt: Doubt, speak: Speak) -> np.ndarray:
     if not len(whose):
         return found
     spoken = speak([part for each in parts for part in each])
-    sure = ~_abstained(doubt, spoken)[0] & (spoken.probability.max(axis=1) >= SURE)
+    sure = (doubt.familiarity(spoken) >= doubt.threshold) & (spoken.probability.max(axis=1) >= SURE)
     wanted = pd.DataFrame({"text": whose[sure], "code": spoken.probability.argmax(axis=1)[sure]})
     count = wanted.groupby("text")["code"].nunique()
     found[count.index[count > 1]] = True
