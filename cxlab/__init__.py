@@ -38,12 +38,21 @@ if TYPE_CHECKING:
     from cxlab.evidence.remedy import remedy
     from cxlab.evidence.report import review
     from cxlab.features.table import admit_events, load_table
+    from cxlab.journey.behaviour import find_behaviours
+    from cxlab.journey.cohorts import cohorts
+    from cxlab.journey.compare import compare_journeys
+    from cxlab.journey.funnel import funnel
+    from cxlab.journey.log import journey_log
+    from cxlab.journey.map import journey_map
+    from cxlab.journey.paths import loops, paths_from, paths_to
+    from cxlab.journey.times import step_times
     from cxlab.metrics.curves import gains, reliability
     from cxlab.metrics.intervals import evaluate
     from cxlab.metrics.rates import rates
     from cxlab.metrics.trends import trends
+    from cxlab.models.ahead import foresee
     from cxlab.models.intent_proposals import propose_intents
-    from cxlab.models.splits import compare_splits
+    from cxlab.models.splits import compare_borders, compare_splits
     from cxlab.models.topics import find_topics
     from cxlab.models.training import train
     from cxlab.notebooks import record
@@ -65,22 +74,33 @@ _WHERE = {
     "audit": "cxlab.evidence.fairness",
     "check": "cxlab.data.quality",
     "check_events": "cxlab.data.event_quality",
+    "cohorts": "cxlab.journey.cohorts",
     "compare": "cxlab.tracking.leaderboard",
+    "compare_borders": "cxlab.models.splits",
+    "compare_journeys": "cxlab.journey.compare",
     "compare_splits": "cxlab.models.splits",
     "dependence": "cxlab.evidence.importance",
     "drift_between": "cxlab.evidence.drift",
     "evaluate": "cxlab.metrics.intervals",
     "export": "cxlab.release.export",
+    "find_behaviours": "cxlab.journey.behaviour",
     "find_topics": "cxlab.models.topics",
+    "foresee": "cxlab.models.ahead",
+    "funnel": "cxlab.journey.funnel",
     "gains": "cxlab.metrics.curves",
     "gate": "cxlab.release.approval",
     "history": "cxlab.release.history",
     "importance": "cxlab.evidence.importance",
+    "journey_log": "cxlab.journey.log",
+    "journey_map": "cxlab.journey.map",
     "load_bundle": "cxlab.release.scorer",
     "load_params": "cxlab.params",
     "load_table": "cxlab.features.table",
+    "loops": "cxlab.journey.paths",
     "open_version": "cxlab.tracking.registry",
     "over_time": "cxlab.evidence.over_time",
+    "paths_from": "cxlab.journey.paths",
+    "paths_to": "cxlab.journey.paths",
     "propose_intents": "cxlab.models.intent_proposals",
     "rates": "cxlab.metrics.rates",
     "read_frame": "cxlab.data.files",
@@ -92,6 +112,7 @@ _WHERE = {
     "report_of": "cxlab.tracking.reports",
     "review": "cxlab.evidence.report",
     "rollback": "cxlab.release.approval",
+    "step_times": "cxlab.journey.times",
     "timeline": "cxlab.data.timeline",
     "tracked": "cxlab.tracking.runs",
     "train": "cxlab.models.training",
@@ -107,22 +128,33 @@ __all__ = [
     "audit",
     "check",
     "check_events",
+    "cohorts",
     "compare",
+    "compare_borders",
+    "compare_journeys",
     "compare_splits",
     "dependence",
     "drift_between",
     "evaluate",
     "export",
+    "find_behaviours",
     "find_topics",
+    "foresee",
+    "funnel",
     "gains",
     "gate",
     "history",
     "importance",
+    "journey_log",
+    "journey_map",
     "load_bundle",
     "load_params",
     "load_table",
+    "loops",
     "open_version",
     "over_time",
+    "paths_from",
+    "paths_to",
     "propose_intents",
     "rates",
     "read_frame",
@@ -134,6 +166,7 @@ __all__ = [
     "report_of",
     "review",
     "rollback",
+    "step_times",
     "timeline",
     "tracked",
     "train",

@@ -17,7 +17,7 @@ settings.register_profile(
 )
 settings.load_profile("cxlab")
 
-pytest_plugins = ["released"]
+pytest_plugins = ["released", "released_cases"]
 ROOT = Path(__file__).parent.parent
 
 

@@ -16,7 +16,7 @@ FLOORS = [
     {"errors", "digest", "places", "params", "display"},
     {"data"},
     {"features", "metrics"},
-    {"models"},
+    {"models", "journey"},
     {"evidence"},
     {"tracking"},
     {"release"},
@@ -31,12 +31,12 @@ DOORS = {
     "mlflow": {"tracking", "release/mlflow_model"},
     "papermill": {"notebooks"},
     "optuna": {"models/search"},
-    "onnx": {"release/onnx", "features/encoder_graph"},
+    "onnx": {"release/onnx", "features/encoder_graph", "models/sequence_graph"},
     "skl2onnx": {"release/onnx"},
-    "onnxruntime": {"release/scorer", "features/text_graph"},
+    "onnxruntime": {"release/scorer", "features/text_graph", "models/sequence_graph"},
     "tokenizers": {"features/text_graph"},
     "safetensors": {"features/encoder"},
-    "torch": {"models/deep"},
+    "torch": {"models/deep", "models/sequence_nets"},
     "shap": {"evidence/explain"},
     "fairlearn": {"evidence/fairness"},
     "evidently": {"evidence/drift"},
@@ -45,8 +45,9 @@ DOORS = {
     "pooch": {"data/catalog"},
     "typer": {"cli"},
     "rich": {"cli"},
-    "ibis": {"features/reading"},
-    "duckdb": {"features/reading"},
+    "ibis": {"features/reading", "journey"},
+    "duckdb": {"features/reading", "journey"},
+    "plotly": {"journey"},
     "pandera": {"data/events"},
     "fastapi": {"serving/server", "serving/service", "serving/describe"},
     "starlette": {"serving/server", "serving/service", "serving/describe"},
@@ -57,9 +58,10 @@ DOORS = {
     "cloudpickle": set(),
 }
 # What a bundle carries along, to score where cxlab is not: each imports these, numpy and pandas alone.
-TRAVELS = {"errors", "digest", "data/schema", "data/personal", "evidence/wording"}
+TRAVELS = {"errors", "digest", "data/schema", "data/personal", "data/times", "evidence/wording"}
 TRAVELS |= {"features/terms", "features/holders", "features/text_graph", "models/answer"}
-TRAVELS |= {"release/folder", "release/scorer", "release/text_scorer"}
+TRAVELS |= {"features/prefixes", "features/prefix_matrix"}
+TRAVELS |= {"release/folder", "release/scorer", "release/text_scorer", "release/sequence_scorer"}
 HEAVY = ("mlflow", "papermill", "optuna", "lightgbm", "sklearn", "pandas", "numpy", "matplotlib", "onnx", "skops")
 
 

@@ -141,7 +141,7 @@ def test_latin_1_semicolons_and_decimal_commas_are_read_as_what_they_are(
         (["run", "churn", "--set", "serch.trials=3"], "Key 'serch' is not known. Did you mean 'search'?"),
         (["run", "churn", "--set", "search.budget_s=0"], "search.budget_s == 0, must be greater than 0."),
         (["run", "churn", "--set", "search.budget_s=long"], "search.budget_s == 'long', must be a valid number"),
-        (["run", "churn", "--set", "task=chrn"], "task == 'chrn', must be one of churn, intent. Did you mean 'churn'?"),
+        (["run", "churn", "--set", "task=chrn"], "must be one of churn, intent, sequence. Did you mean 'churn'?"),
         (["run", "churn", "--set", "task=intent"], "churn.yaml is for the task 'intent', 02_train_churn is not."),
         (["run", "intent", "--params", "params/churn.yaml"], "Type cxlab run churn."),
         (["run", "intent", "--set", "data.text=null"], "data.text is missing; name the column that holds the words."),

@@ -174,6 +174,27 @@ def test_08_find_topics(
     assert facts["proposals"] >= 1
 
 
+def test_09_map_journeys(tmp_path: Path) -> None:
+    facts = run("09_map_journeys", tmp_path, params="sequence")
+    assert facts["states"] == 9 + 2  # what is no step is ignored; the start and the end
+    assert facts["cases"] < 2_000 and facts["events"] > 15_000
+    # The outage is planted in one region, of which its customers are told.
+    assert facts["differing"] and {target for _, target in facts["differing"]} == {"incident_notified"}
+
+
+def test_10_train_sequence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store/mlflow.db")
+    core = "search.candidates=[prior, markov, lightgbm]"
+    facts = run("10_train_sequence", tmp_path, core, "search.trials=3", params="sequence")
+    assert facts["metrics"]["log_loss"]["value"] == pytest.approx(1.20, abs=0.04)  # measured
+    assert facts["metrics"]["accuracy"]["value"] == pytest.approx(0.58, abs=0.03)
+    prior = next(row for row in facts["comparison"] if row["candidate"] == "prior" and row["metric"] == "log_loss")
+    assert prior["verdict"] == "worse"
+    assert len(facts["summary"]) == 5
+    assert facts["gates"]["beats_baseline"] == facts["gates"]["parity"] == facts["gates"]["no_leak"] == "pass"
+    assert facts["borders"] == []  # customers overlap in time, so cases are split at random
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_notebook_is_tested_here(path: Path) -> None:
     assert f"test_{path.stem}" in globals()

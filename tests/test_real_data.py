@@ -167,3 +167,20 @@ def test_questions_of_intents_it_never_learnt_are_less_familiar(read: Read, tmp_
     inside = ~table.test["category"].isin(unknown).to_numpy()
     assert roc_auc_score(inside, answers.familiarity) == pytest.approx(0.888, abs=0.01)  # measured: 0.888
     assert answers.abstained[~inside].mean() > 6 * 0.04  # measured: 0.29; of the known 0.04 may be turned away
+
+
+def test_the_next_state_of_a_ticket_by_its_states_alone(trained: Callable[..., Training]) -> None:
+    plain = ("search.candidates=[prior, markov]", "data.attributes=[]", "data.opened=null", "sequence.outcome=null")
+    found = trained("incident_log", *plain).evaluation.values("markov")
+    assert found["accuracy"].value == pytest.approx(0.7635, abs=0.002)
+    assert found["log_loss"].value == pytest.approx(0.586, abs=0.004)
+
+
+def test_what_a_ticket_writes_back_is_refused_by_name(trained: Callable[..., Training]) -> None:
+    with pytest.raises(DataError, match=r"'resolved_at' \(says the catalogue\)"):
+        trained("incident_log", "data.attributes=[priority, resolved_at]")
+
+
+def test_times_that_a_ticket_writes_back_are_suspects(read: Read) -> None:
+    table, _ = read("incident_log")
+    assert {"resolved_at", "closed_at"} <= set(table.suspects())  # type: ignore[attr-defined]

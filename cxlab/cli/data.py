@@ -69,6 +69,7 @@ def data_check(
     Events are told by --events, by --mapping, or by an events section in the params, whose mapping, taxonomy and
     thresholds then hold. Without any of them no column has a role. Exit 1 if a check fails.
     """
+    from cxlab.data.log import read_log
     from cxlab.data.quality import check
     from cxlab.data.table import read_table
     from cxlab.params import DataParams, load_params
@@ -80,7 +81,8 @@ def data_check(
     if page is not None or now is not None:
         option = "--page" if page is not None else "--now"
         raise ParamsError(f"{option} is about events; give --events or --mapping FILE with it.")
-    quality = check(read_table(DataParams(path=str(file)) if loaded is None else loaded.data))
+    data = DataParams(path=str(file)) if loaded is None else loaded.data
+    quality = check(read_log(data) if loaded is not None and loaded.task == "sequence" else read_table(data))
     rows = records(quality.frame())
     if as_json:
         emit({"path": str(file), "checks": rows})

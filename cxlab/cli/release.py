@@ -190,6 +190,8 @@ def score(
 ) -> None:
     """Score a file: one row out for each row in, in order. Exit 1 if rows could not be read.
 
+    Where the rows are events there is one row out for each case, in the order in which they are first named; rows may
+    come in any order. An answer that the training log is too short to tell is empty.
     With --consents, customers who do not permit the purpose in the params now, or were forgotten, are in no output.
     Rows that cannot be read keep their place without a score, and are repeated in OUT.bad.csv with their line and
     what is wrong.
@@ -198,6 +200,7 @@ def score(
     """
     from cxlab.release.score import score_file
     from cxlab.release.scorer import load_bundle
+    from cxlab.release.sequence_scorer import LONGEST
 
     permits = None
     if consents is not None:
@@ -213,13 +216,17 @@ def score(
     if as_json:
         side = None if found.side is None else str(found.side)
         counts = {"rows": found.rows, "left_out": found.left_out, "bad": found.bad, "seconds": found.seconds}
+        if found.cut:
+            counts["cut"] = found.cut
         emit({**counts, "out": str(found.out), "side": side})
     else:
         say(f"{found.rows:,} rows in {found.seconds:.1f} s: {found.out}")
+        if found.cut:
+            say(f"{found.cut:,} events were not looked at: a case keeps its latest {LONGEST:,}.")
         if found.left_out:
             say(f"{found.left_out:,} rows were left out: their customers do not permit it.")
         if found.side is not None:
-            say(f"{found.bad:,} of them could not be read; why is in {found.side}")
+            say(f"{found.bad:,} rows could not be read; why is in {found.side}")
     raise typer.Exit(1 if found.bad else 0)
 
 

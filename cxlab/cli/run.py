@@ -67,7 +67,7 @@ def _run(name: str, params_file: Path | None, overrides: list[str], quiet: bool)
         raise ParamsError(
             f"{file.name} is for the task {params.task!r}, {path.stem} is not. Type cxlab run {params.task}."
         )
-    _refuse_early(params)
+    _refuse_early(params, trains=bool(trained))
     if not quiet:
         err.print(f"Running [bold]{path.name}[/] with {escaped(short(file))} {escaped(' '.join(overrides))}".rstrip())
     told = {"params_file": str(file), "overrides": [_absolute(item) for item in overrides], **_direct(own)}
@@ -124,11 +124,12 @@ def _direct(overrides: list[str]) -> dict[str, Any]:
     return told
 
 
-def _refuse_early(params: Params) -> None:
+def _refuse_early(params: Params, *, trains: bool) -> None:
     """What is wrong with the data stops here, before a kernel starts; of events, that they are there."""
     from cxlab.data.files import head
     from cxlab.data.split import make_split
-    from cxlab.data.table import locate, read_table
+    from cxlab.data.table import locate
+    from cxlab.features.table import load_table
     from cxlab.models.training import chosen_candidates, task_of
     from cxlab.places import store_folder
 
@@ -136,11 +137,16 @@ def _refuse_early(params: Params) -> None:
     if params.events is not None:
         head(locate(params.data.path), 1)
         return
-    table = read_table(params.data)
+    table = load_table(params)
     table.check_roles()
     task = task_of(params.task)
+    if not trains and task.ground is not None:
+        return
     chosen_candidates(task, params)
-    make_split(table, task.outcome(table), params.split)
+    if task.ground is not None:
+        task.ground(table, params)
+    else:
+        make_split(table, task.outcome(table), params.split)
 
 
 def _absolute(override: str) -> str:

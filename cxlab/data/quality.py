@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from cxlab.data.leaks import MIN_CLASS, suspects
+from cxlab.data.log import LogTable
 from cxlab.data.schema import as_text
 from cxlab.data.split import FOLDS, MIN_PER_CLASS
 from cxlab.data.table import Table, binary
@@ -101,8 +102,12 @@ def check(table: Table) -> Quality:
     Args:
         table: As `read_table` gives it; its roles need not fit.
     Returns:
-        One answer a check, always the same checks in the same order.
+        One answer a check, always the same checks in the same order; of a log those of `log_quality`.
     """
+    if isinstance(table, LogTable):
+        from cxlab.data.log_quality import check_log
+
+        return check_log(table)
     return Quality(asked(CHECKS, table), len(table.frame))
 
 

@@ -163,7 +163,7 @@ class Schema:
             for row in rows:
                 number = number_of(raw[row])
                 if not -LARGEST <= number <= LARGEST and not is_missing(raw[row]):
-                    yield row, f"{name} == {_shown(raw[row])}, must be {_rule(number)}."
+                    yield row, f"{name} == {shown(raw[row])}, must be {_rule(number)}."
 
     def plain(self) -> list[dict[str, Any]]:
         """The columns as JSON holds them."""
@@ -184,7 +184,8 @@ def _plain_number(value: Any) -> bool:
     return type(value) in (float, int) and -LARGEST <= value <= LARGEST
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in a message, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 

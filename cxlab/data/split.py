@@ -10,6 +10,7 @@ Prado 2018, Advances in Financial Machine Learning, chapter 7).
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,10 @@ class Split:
         method: How it was made.
         purged: Rows before the test part that were left out, as their outcome was not known when it begins.
         forward: Each fold validates on what came after all that it learns from.
+        judged: Of a log, which rows of the table count where a model is judged, shape (rows of the table,); None where
+            all do.
+        censored: Of a log, positions in `train` of events of which it was not known yet what came next.
+        border: Of a log, the microsecond at which the test part begins, or the log ends.
     """
 
     train: np.ndarray
@@ -48,6 +53,18 @@ class Split:
     method: str
     purged: int = 0
     forward: bool = False
+    judged: np.ndarray | None = None
+    censored: np.ndarray | None = None
+    border: int | None = None
+
+    def counted(self, rows: np.ndarray) -> np.ndarray:
+        """Positions of those of some row numbers that count, shape (m,)."""
+        return np.arange(len(rows)) if self.judged is None else np.flatnonzero(self.judged[rows])
+
+    @functools.cached_property
+    def validated(self) -> tuple[np.ndarray, ...]:
+        """Positions within `train` that each fold is judged on."""
+        return tuple(valid[self.counted(self.train[valid])] for _, valid in self.folds)
 
 
 def make_split(table: Table, outcome: np.ndarray, params: SplitParams) -> Split:

@@ -5,8 +5,8 @@ report.summary        # five questions, five answers
 report.facts()        # the same facts for programs
 report.html()         # the same facts on one page that needs no network
 
-What is shared by all tasks is here: data, comparison, fairness, drift, card. `churn_report` and `intent_report` add
-what is asked of their kind of outcome.
+What is shared by all tasks is here: data, comparison, fairness, drift, card. `churn_report`, `intent_report`
+and `sequence_report` add what is asked of their kind of outcome.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cxlab.evidence.drift import DriftReport
 from cxlab.evidence.fairness import Audit
 from cxlab.evidence.page import Part, Section, Text, drawing, render, rows
 from cxlab.models.subject import Subject
-from cxlab.models.training import Training, task_of
+from cxlab.models.training import Training
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -286,12 +286,16 @@ def review(training: Training, *, seed: int = 0, paraphrases: pd.DataFrame | Non
     Raises:
         ParamsError: There are paraphrases, and the model does not read texts.
     """
-    if task_of(training.task).many:
+    if training.task == "intent":
         from cxlab.evidence.intent_report import intent_report
 
         return intent_report(training, seed=seed, paraphrases=paraphrases)
     if paraphrases is not None:
         raise ParamsError(f"Task {training.task} reads no texts, so paraphrases say nothing of it. Leave them out.")
+    if training.task == "sequence":
+        from cxlab.evidence.sequence_report import sequence_report
+
+        return sequence_report(training, seed=seed)
     from cxlab.evidence.churn_report import churn_report
 
     return churn_report(training, seed=seed)

@@ -6,6 +6,7 @@ table.frame                # with `events:`, customer_id, cutoff, attributes, fe
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -13,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from cxlab.data.admit import Admitted, admit
+from cxlab.data.identity import KINDS
+from cxlab.data.log import LogTable, ordered, read_log
 from cxlab.data.table import Meaning, Source, Table, locate, read_table
 from cxlab.data.taxonomy import Taxonomy
 from cxlab.digest import sha256
@@ -34,6 +37,8 @@ def load_table(params: Params, *, admitted: Admitted | None = None) -> Table:
         DataError: A file cannot be read, or no row is left.
         ParamsError: `events` lacks cutoffs or a label.
     """
+    if params.task == "sequence":
+        return read_log(params.data) if params.events is None else _log(params, admitted or admit_events(params))
     if params.events is None:
         return read_table(params.data)
     if params.events.outcome() is None:
@@ -60,6 +65,10 @@ def features_of(admitted: Admitted, params: EventsParams, cutoffs: Sequence[str]
     Raises:
         ParamsError: There is no cutoff.
     """
+    if not params.features:
+        raise ParamsError(
+            "events.features is missing; declare at least one, or name a file such as features/churn.yaml."
+        )
     times = params.cutoffs if cutoffs is None else cutoffs
     if not times:
         raise ParamsError("events.cutoffs == [], must hold at least one time such as 2025-01-01.")
@@ -85,6 +94,45 @@ def _refuse_unknown(which: Feature | Outcome, taxonomy: Taxonomy) -> None:
         for value in given:
             if value not in known:
                 raise ParamsError(f"{which.name}: {unknown(what, value, known, 'in the taxonomy')}")
+
+
+def _log(params: Params, admitted: Admitted) -> LogTable:
+    """A log of what customers went through: a customer is a case, and what is known of them then stands beside it."""
+    frame = _plain(admitted.events).sort_values("occurred_at", kind="stable")
+    if admitted.customers is not None:
+        known = _plain(admitted.customers)
+        since = known["valid_from"].fillna(frame["occurred_at"].min()).astype(frame["occurred_at"].dtype)
+        known = known.assign(occurred_at=since).sort_values("occurred_at", kind="stable").drop(columns="valid_from")
+        frame = pd.merge_asof(frame, known, on="occurred_at", by="customer_id")
+    wanted = [*params.data.attributes, *params.data.segments, params.journey.value, params.journey.repeats]
+    frame = _with_properties(frame, [name for name in wanted if name is not None and name not in frame])
+    made, notes = ordered(frame, params.data)
+    content = pd.util.hash_pandas_object(made.drop(columns=list(KINDS)), index=False)
+    source = Source(
+        str(locate(params.data.path)),
+        sha256(content.to_numpy().tobytes()),
+        len(made),
+        (admitted.told(), *admitted.read.notes, *notes),
+    )
+    return LogTable(made, params.data, source)
+
+
+def _with_properties(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """A frame with properties of events as columns of their own."""
+    if not names:
+        return frame
+    told = [json.loads(text) if isinstance(text, str) else {} for text in frame["properties"]]
+    known = sorted({name for each in told for name in each})
+    for name in names:
+        if name not in known:
+            raise DataError(unknown("Column", name, [*map(str, frame.columns), *known], "in the events or properties"))
+    return frame.assign(**{name: pd.Series([each.get(name) for each in told], frame.index, object) for name in names})
+
+
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame whose texts are objects, whatever kind of text they came as."""
+    texts = [name for name in frame if pd.api.types.is_string_dtype(frame[name].dtype)]
+    return frame.astype(dict.fromkeys(texts, object))
 
 
 def _table(params: Params, admitted: Admitted, found: Computed) -> Table:

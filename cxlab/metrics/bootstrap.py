@@ -35,18 +35,19 @@ def check_level(level: float) -> None:
         raise ValueError(f"level == {level}, must be in (0, 1), 0.95 for a 95 % interval.")
 
 
-def resampled(n: int, *, resamples: int, seed: int) -> Iterator[Array]:
+def resampled(n: int, *, resamples: int, seed: int, wide: int | None = None) -> Iterator[Array]:
     """Bootstrap weights (Efron and Tibshirani 1993, chapter 6), a chunk of draws at a time.
 
     Args:
         n: Rows to draw from; each draw takes n of them, with replacement.
         resamples: Draws in all, >= 1.
         seed: The same seed gives the same draws, however they are chunked.
+        wide: Cells that a draw takes up where it is put to use; n by default.
     Yields:
         How often each row was drawn, shape (b, n); the b sum to `resamples`.
     """
     rng = np.random.default_rng(seed)
-    most = max(1, CELLS // n)
+    most = max(1, CELLS // (wide or n))
     for start in range(0, resamples, most):
         size = min(most, resamples - start)
         rows = rng.integers(0, n, size=(size, n)) + n * np.arange(size)[:, None]

@@ -237,6 +237,7 @@ def evaluate(
     resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    groups: ArrayLike | None = None,
 ) -> Evaluation:
     """Every metric of every candidate, with a paired bootstrap over customers.
 
@@ -247,6 +248,8 @@ def evaluate(
         resamples: Bootstrap draws, >= 1; 1,000 is enough for 95 % intervals (Efron and Tibshirani 1993, section 14.5).
         seed: The same seed gives the same intervals.
         level: Of the intervals, in (0, 1).
+        groups: Whose each row is, shape (n,): rows of one case know of one another, so cases are drawn, not rows
+            (Davison and Hinkley 1997, section 3.8). None: every row is its own.
     Raises:
         ValueError: an argument has the wrong shape or values; the message names the candidate.
     Examples:
@@ -271,7 +274,12 @@ def evaluate(
         return np.array([[statistic(draws) for statistic in statistics] for draws, statistics in every])
 
     value = measure(np.ones((1, n)))[:, :, 0]
-    replicates = np.concatenate([measure(chunk) for chunk in resampled(n, resamples=resamples, seed=seed)], axis=2)
+    whose = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    if whose.shape != (n,):
+        raise ValueError(f"groups has shape {whose.shape}, must be ({n},): one a row of y.")
+    draws = resampled(int(whose.max()) + 1, resamples=resamples, seed=seed, wide=n)
+    chunks = (chunk if groups is None else chunk[:, whose] for chunk in draws)
+    replicates = np.concatenate([measure(chunk) for chunk in chunks], axis=2)
     luck = [[-np.inf if m.luck is None else m.luck(sample, level) for m in metrics] for sample in samples]
     counts = tuple(np.bincount(samples[0].codes, minlength=samples[0].classes).tolist())
     lucky, telling = value <= np.array(luck), _telling(samples, metrics, counts)

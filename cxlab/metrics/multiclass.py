@@ -32,12 +32,14 @@ __all__ = [
     "Confusions",
     "PerClass",
     "accuracy",
+    "brier",
     "confusions",
     "ece",
     "intent_metrics",
     "log_loss",
     "macro_f1",
     "per_class",
+    "sequence_metrics",
     "top",
     "top3",
 ]
@@ -82,6 +84,13 @@ def _log_loss(sample: Sample) -> Statistic:
     tiny = np.finfo(np.float64).eps
     p = sample.score[np.arange(len(sample.y)), sample.codes].astype(np.float64)
     loss = -np.log(np.clip(p, tiny, 1 - tiny))
+    return lambda draws: draws.mean(loss)
+
+
+def _brier(sample: Sample) -> Statistic:
+    p = sample.score.astype(np.float64)
+    each = np.arange(len(sample.y))
+    loss = (p * p).sum(axis=1) - 2 * p[each, sample.codes] + 1
     return lambda draws: draws.mean(loss)
 
 
@@ -188,6 +197,17 @@ log_loss = Metric(
     bounds=(0.0, np.inf),
     many=True,
 )
+# Brier (1950), eq. 2: over all classes, so that it is between 0 and 2, and with two classes twice the binary one.
+brier = Metric(
+    "brier",
+    "Brier score",
+    False,
+    _brier,
+    "The mean squared distance of the probabilities to what happened, summed over classes.",
+    probability=True,
+    bounds=(0.0, 2.0),
+    many=True,
+)
 # Guo et al. (2017), eq. 3, over the probability of the likeliest class. With two classes it differs from the binary
 # metric, which bins the probability of the positive outcome. Its interval is made as there.
 ece = replace(
@@ -208,6 +228,16 @@ def intent_metrics() -> tuple[Metric, ...]:
         ['accuracy', 'macro_f1', 'log_loss', 'ece']
     """
     return (accuracy, macro_f1, log_loss, ece)
+
+
+def sequence_metrics() -> tuple[Metric, ...]:
+    """The metrics of what comes next, in the order of reports.
+
+    Examples:
+        >>> [metric.name for metric in sequence_metrics()]
+        ['accuracy', 'top3', 'log_loss', 'brier', 'ece']
+    """
+    return (accuracy, top3, log_loss, brier, ece)
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -17,12 +17,12 @@ from cxlab.models.task import vectors_of
 from cxlab.params import Params
 
 if TYPE_CHECKING:
-    from cxlab.models.training import Fitted, Ground
+    from cxlab.models.training import Bench, Fitted
 
 ROWS = 5  # training rows a landmark: none of them is a customer's own text where a class has two or more
 
 
-def doubts(line: Fitted, ground: Ground, params: Params) -> tuple[Doubt, Abstention]:
+def doubts(line: Fitted, ground: Bench, params: Params) -> tuple[Doubt, Abstention]:
     """The doubt of a fitted model, and what is known of its threshold.
 
     Args:
@@ -43,7 +43,7 @@ def doubts(line: Fitted, ground: Ground, params: Params) -> tuple[Doubt, Abstent
     return Doubt(plain.mean, plain.deviation, found.threshold, far.threshold, marks), told
 
 
-def _closeness(vectors: np.ndarray, ground: Ground) -> np.ndarray:
+def _closeness(vectors: np.ndarray, ground: Bench) -> np.ndarray:
     """Of each validated row to the landmarks of rows that its fold trained on."""
     found = []
     for rows, valid in ground.split.folds:

@@ -161,4 +161,4 @@ def metrics(value: ValueParams) -> tuple[Metric, ...]:  # noqa: ARG001
     return intent_metrics()
 
 
-TASK = Task("intent", CANDIDATES, outcome, metrics, selection_metric="log_loss", many=True)
+TASK = Task("intent", CANDIDATES, outcome, metrics, selection_metric="log_loss", many=True, doubts=True)

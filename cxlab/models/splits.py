@@ -15,7 +15,9 @@ import pandas as pd
 from cxlab.data.split import NO_TIME, make_split
 from cxlab.display import Result, axes, interval_plot, sentence
 from cxlab.metrics.intervals import evaluate
-from cxlab.models.training import BLEND, Training, task_of
+from cxlab.models.calibration import NoCalibration
+from cxlab.models.task import Model
+from cxlab.models.training import BLEND, Training, chosen_candidates, task_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,3 +90,78 @@ def compare_splits(training: Training, *, metric: str = "roc_auc") -> SplitGap:
         rates = y[split.train].mean(), y[split.test].mean()
         rows.append((title, len(split.test), int(y[split.test].sum()), *rates, metric, *found))
     return SplitGap(pd.DataFrame(rows, columns=columns), training.selected)
+
+
+@dataclass(frozen=True, repr=False)
+class BorderGap(Result):
+    """The same candidate, taught by whole cases and by what was known when the test part began.
+
+    Attributes:
+        rows: One a training; empty where the split is not by time, or was cut already.
+        model: The candidate that was fitted on both.
+    """
+
+    rows: pd.DataFrame = field(repr=False)
+    model: str
+
+    title: ClassVar[str] = "The same model, with and without what happened later"
+
+    @property
+    def applies(self) -> bool:
+        return not self.rows.empty
+
+    @property
+    def note(self) -> str:  # type: ignore[override]
+        if not self.applies:
+            return "Not applicable: cases are not split by time, or training was cut at the border already."
+        whole, cut = self.rows["value"]
+        return (
+            f"{self.model}: log loss {whole:.3f} where training cases are learnt from to their end, {cut:.3f} where "
+            "nothing after the test part began is known. The second is what to expect of a model trained that day."
+        )
+
+    def frame(self) -> pd.DataFrame:
+        return self.rows
+
+    def plot(self) -> Axes:
+        if not self.applies:
+            return sentence(self.title, self.note)
+        ax = axes("Log loss of the same model on the same test rows, 95 % interval", height=2.2)
+        return interval_plot(
+            ax, self.rows["training"].tolist(), self.rows["value"], self.rows["low"], self.rows["high"]
+        )
+
+
+def compare_borders(training: Training) -> BorderGap:
+    """Fits the selected model of a log again, at its settings, on what was known when the test part began.
+
+    Args:
+        training: Of a log that is split by time, its cases whole; else the result says that this does not apply.
+    """
+    columns = ["training", "n", "rows", "censored", "value", "low", "high"]
+    params = training.params
+    if training.split.border is None or params.split.method != "time" or params.split.cut:
+        return BorderGap(pd.DataFrame(columns=columns), training.selected)
+    task = task_of(params.task)
+    assert task.ground is not None
+    shares = training[training.selected].settings if training.selected == BLEND else {training.selected: 1.0}
+    candidates = {item.name: item for item in chosen_candidates(task, params)[0]}
+    cut = task.ground(
+        training.table, params.model_copy(update={"split": params.split.model_copy(update={"cut": True})})
+    )
+    members = [
+        candidates[name].build(cut.schema, training[name].settings, cut.seed).fit(cut.X, cut.y) for name in shares
+    ]
+    model = Model(cut.schema, members, list(shares.values()), NoCalibration(), cut.labels)
+    rows, judged = training.table.frame.iloc[training.split.test], training.split.counted(training.split.test)
+    groups = np.asarray(training.table.cases)[training.split.test[judged]]  # type: ignore[attr-defined]
+    known = model.schema.following(rows)[judged]  # type: ignore[attr-defined]
+    (metric,) = [item for item in task.metrics(params.value) if item.name == "log_loss"]
+    whole = training.evaluation.values(training.selected)["log_loss"]
+    late = evaluate(known, {"cut": model.predict_proba(rows)[judged]}, [metric], seed=cut.seed, groups=groups)
+    censored = 0 if cut.split.censored is None else len(cut.split.censored)
+    made = [
+        ("cases whole", len(judged), len(training.split.train), 0, *whole),
+        ("cut at the border", len(judged), len(cut.split.train), censored, *late.values("cut")["log_loss"]),
+    ]
+    return BorderGap(pd.DataFrame(made, columns=columns), training.selected)

@@ -15,6 +15,7 @@ import pandas as pd
 from cxlab.data.split import Split
 from cxlab.data.table import Table
 from cxlab.errors import ParamsError, listed
+from cxlab.features.prefixes import PrefixSchema
 from cxlab.models.answer import Answers
 from cxlab.models.task import Model
 from cxlab.models.training import Training
@@ -56,7 +57,12 @@ class Subject:
     @property
     def valid_rows(self) -> np.ndarray:
         """Row numbers of the table that `score_valid` is about, in its order."""
-        return self.split.train[np.concatenate([valid for _, valid in self.split.folds])]
+        return self.split.train[np.concatenate(self.split.validated)]
+
+    @functools.cached_property
+    def judged(self) -> np.ndarray:
+        """Positions of the test rows that count: all, but of a log those from enough events on whose next is known."""
+        return self.split.counted(self.split.test)
 
     @property
     def many(self) -> bool:
@@ -75,7 +81,9 @@ class Subject:
         return self.model.labels
 
     def outcome(self, rows: pd.DataFrame) -> np.ndarray:
-        """Outcomes of raw rows in {0, 1}, or class codes, shape (n,)."""
+        """Outcomes of raw rows in {0, 1}, or class codes, shape (n,); of a log, whole cases of it, what came next."""
+        if isinstance(self.model.schema, PrefixSchema):
+            return self.model.schema.following(rows)
         return self.table.codes(rows) if self.many else self.table.outcome(rows)
 
     @functools.cached_property
@@ -90,13 +98,13 @@ class Subject:
 
     @functools.cached_property
     def outcome_test(self) -> np.ndarray:
-        """Outcomes of the test rows in {0, 1}, or class codes, shape (n_test,)."""
-        return self.outcome(self.test)
+        """Outcomes of the test rows that count in {0, 1}, or class codes, shape (n_test,)."""
+        return self.outcome(self.test)[self.judged]
 
     @functools.cached_property
     def score_test(self) -> np.ndarray:
-        """Probabilities of the test rows, shape (n_test,); of many classes (n_test, k)."""
-        return self.scores(self.test)
+        """Probabilities of the test rows that count, shape (n_test,); of many classes (n_test, k)."""
+        return self.scores(self.test)[self.judged]
 
     def scores(self, rows: pd.DataFrame) -> np.ndarray:
         """Probabilities of raw rows, shaped as `score_test`."""

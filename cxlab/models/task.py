@@ -5,6 +5,7 @@ Every task goes the one way of `training.train`; nothing but what is declared he
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,11 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from cxlab.data.schema import Schema
+from cxlab.data.split import Split
+from cxlab.data.table import Table
 from cxlab.errors import ParamsError
 from cxlab.features.encoder import SentenceEncoder
+from cxlab.features.prefixes import PrefixSchema
 from cxlab.metrics.classification import Metric
 from cxlab.models import calibration
 from cxlab.models.answer import Answers, Doubt, Spoken, answer
@@ -24,6 +28,8 @@ from cxlab.params import Params, ValueParams
 
 if TYPE_CHECKING:
     import optuna
+
+    from cxlab.models.ahead import Ahead
 
 UNSEEN = 5.0  # how far below all others the margin of a class lies that a member never saw
 
@@ -61,7 +67,7 @@ class Candidate:
 
     name: str
     title: str
-    build: Callable[[Schema, dict[str, Any], int], BaseEstimator]
+    build: Callable[[Any, dict[str, Any], int], BaseEstimator]
     default: Mapping[str, Any] = field(default_factory=dict)
     space: Space = field(default_factory=Space)
     constant: bool = False
@@ -83,6 +89,10 @@ class Task:
         many: The outcome has any number of classes: a candidate's predictions are margins of shape (n, classes), of
             which softmax makes probabilities. Else it has two, and predictions are the probability of the second,
             shape (n,).
+        doubts: A model of it may say that it does not know.
+        gain: Share of the loss that a member must save to join a blend, for each makes the model larger and slower.
+        ground: (table, params) to what candidates learn from, where rows are not split and cast one by one.
+        complete: Called with (model, ground, table, params) once a model is selected: it learns what else is asked.
     """
 
     name: str
@@ -91,6 +101,53 @@ class Task:
     metrics: Callable[[ValueParams], tuple[Metric, ...]]
     selection_metric: str
     many: bool = False
+    doubts: bool = False
+    gain: float = 0.01
+    ground: Callable[[Table, Params], Ground] | None = None
+    complete: Callable[[Model, Ground, Table, Params], None] | None = None
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every candidate learns from: the training part, cast, with its folds.
+
+    Attributes:
+        schema: How raw rows are cast.
+        split: Which rows did what.
+        X: The training part, cast.
+        y: Its outcomes.
+        seed: Of all that is drawn.
+        labels: Names of the classes where there may be more than two.
+        groups: Of each row of the table, whose it is, where rows of one depend on one another.
+    """
+
+    schema: Schema
+    split: Split
+    X: pd.DataFrame
+    y: np.ndarray
+    seed: int
+    labels: tuple[str, ...] | None
+    groups: np.ndarray | None = None
+
+    @functools.cached_property
+    def valid(self) -> np.ndarray:
+        """Positions of the validated training rows, in the order of out-of-fold predictions."""
+        return np.concatenate(self.split.validated)
+
+    @property
+    def y_valid(self) -> np.ndarray:
+        """Outcomes in the order of out-of-fold predictions; a temporal split validates only the later rows."""
+        return self.y[self.valid]
+
+    @functools.cached_property
+    def fold_positions(self) -> list[np.ndarray]:
+        """Where each fold's rows stand among the out-of-fold predictions."""
+        ends = np.cumsum([len(valid) for valid in self.split.validated])
+        return np.split(np.arange(ends[-1]), ends[:-1])
+
+    def groups_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """Whose some rows of the table are; None where each is its own."""
+        return None if self.groups is None else self.groups[rows]
 
 
 def predictions(estimator: BaseEstimator, rows: pd.DataFrame, classes: int | None) -> np.ndarray:
@@ -111,6 +168,11 @@ def predictions(estimator: BaseEstimator, rows: pd.DataFrame, classes: int | Non
     return every
 
 
+def outcomes(task: Task, model: Model, table: Table, rows: pd.DataFrame) -> np.ndarray:
+    """Outcomes of raw rows in {0, 1}, or class codes, shape (n,); of a log, whole cases of it, what came next."""
+    return model.schema.following(rows) if isinstance(model.schema, PrefixSchema) else task.outcome(table, rows)
+
+
 class Model(ClassifierMixin, BaseEstimator):
     """A fitted model as it leaves training: raw rows in, calibrated probabilities out.
 
@@ -122,10 +184,14 @@ class Model(ClassifierMixin, BaseEstimator):
             geometric mean of probabilities.
         labels: Names of the classes where there may be more than two, in the order of their codes.
         doubt: When it should not answer; of many classes alone.
+
+    Attributes:
+        ahead: What lies ahead of a case besides its next event; of sequences alone.
     """
 
     labels: tuple[str, ...] | None = None  # versions registered before there were many classes have none
     doubt: Doubt | None = None
+    ahead: Ahead | None = None
 
     def __init__(
         self,

@@ -23,7 +23,6 @@ from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
 from cxlab.data.quality import identifiers
-from cxlab.data.schema import Schema
 from cxlab.data.split import Split, make_split
 from cxlab.data.table import Table
 from cxlab.display import Result, as_html, progress
@@ -34,15 +33,14 @@ from cxlab.metrics.intervals import Comparison, Evaluation, evaluate
 from cxlab.models import calibration
 from cxlab.models.doubt import doubts
 from cxlab.models.search import Trials, search
-from cxlab.models.task import Candidate, Model, Task, predictions
-from cxlab.params import Params
+from cxlab.models.task import Candidate, Ground, Model, Task, outcomes, predictions
+from cxlab.params import TASKS, Params
 from cxlab.places import store_folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BLEND = "blend"
-GAIN = 0.01  # share of the loss that a member must save to join a blend, for each makes the model larger and slower
 WEIGHTS = np.linspace(0.1, 0.9, 9)  # of the stronger in a blend of two
 
 
@@ -56,7 +54,11 @@ def task_of(name: str) -> Task:
         from cxlab.models import intent
 
         return intent.TASK
-    raise ParamsError(unknown("Task", name, ["churn", "intent"]))
+    if name == "sequence":
+        from cxlab.models import sequence
+
+        return sequence.TASK
+    raise ParamsError(unknown("Task", name, list(TASKS)))
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ class Training(Result):
         selected: The name of the chosen one.
         validation: Metrics on cross-validated training rows, by which it was chosen.
         evaluation: Metrics on the test part.
-        outcome_test: Shape (n_test,).
-        scores: Test probabilities by candidate, each (n_test,) or (n_test, classes).
+        outcome_test: Of the test rows that count, shape (n_test,).
+        scores: Their probabilities by candidate, each (n_test,) or (n_test, classes).
         seconds: How long search and fits took.
         skipped: Candidates that could not run here, and why.
         abstention: When the selected model does not answer, of many classes alone.
@@ -206,7 +208,7 @@ def train(table: Table, params: Params, *, storage: Path | Literal["default"] | 
     metric = _selection_metric(task, params)
     table.check_roles()
     _refuse_identifiers(table)
-    ground = _ground(task, table, params)
+    ground = _bench(task, table, params)
 
     def cross_validated(candidate: Candidate, settings: dict[str, Any]) -> tuple[float, np.ndarray]:
         found = ground.out_of_fold(candidate, settings)
@@ -224,26 +226,29 @@ def train(table: Table, params: Params, *, storage: Path | Literal["default"] | 
             key=_search_key(table, params),
             storage=_storage() if storage == "default" else storage,
         )
-    fitted = _with_blend(_fit_all(candidates, trials, ground), ground, metric)
-    metrics, seed = task.metrics(params.value), params.split.seed
-    validation = evaluate(ground.y_valid, {c.name: c.validation for c in fitted}, metrics, seed=seed)
+    fitted = _with_blend(_fit_all(candidates, trials, ground), ground, metric, task.gain)
+    metrics, seed, split = task.metrics(params.value), params.split.seed, ground.split
+    groups = ground.groups_of(split.train[ground.valid])
+    validation = evaluate(ground.y_valid, {c.name: c.validation for c in fitted}, metrics, seed=seed, groups=groups)
     selected = _select(fitted, validation, metric, params.search.select)
     abstention = None
-    if task.many:
+    if task.doubts:
         chosen = next(line for line in fitted if line.name == selected)
         with threadpool_limits(1):
             chosen.model.doubt, abstention = doubts(chosen, ground, params)
-    rows = table.frame if table.test is None else table.test
-    y_test = task.outcome(table, rows)[ground.split.test]
-    rows = rows.iloc[ground.split.test]
-    found = {candidate.name: candidate.model.predict_proba(rows) for candidate in fitted}
+    if task.complete is not None:
+        task.complete(next(line for line in fitted if line.name == selected).model, ground, table, params)
+    rows = (table.frame if table.test is None else table.test).iloc[split.test]
+    judged = split.counted(split.test)
+    y_test = outcomes(task, fitted[0].model, table, rows)[judged]
+    found = {candidate.name: candidate.model.predict_proba(rows)[judged] for candidate in fitted}
     scores = found if task.many else {name: each[:, 1] for name, each in found.items()}
-    evaluation = evaluate(y_test, scores, metrics, seed=seed)
+    evaluation = evaluate(y_test, scores, metrics, seed=seed, groups=ground.groups_of(split.test[judged]))
     return Training(
         task=params.task,
         params=params,
         table=table,
-        split=ground.split,
+        split=split,
         candidates=fitted,
         selected=selected,
         validation=validation,
@@ -257,26 +262,8 @@ def train(table: Table, params: Params, *, storage: Path | Literal["default"] | 
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What every candidate learns from: the training part, cast, with its folds."""
-
-    schema: Schema
-    split: Split
-    X: pd.DataFrame
-    y: np.ndarray
-    seed: int
-    labels: tuple[str, ...] | None
-
-    @functools.cached_property
-    def y_valid(self) -> np.ndarray:
-        """Outcomes in the order of out-of-fold predictions; a temporal split validates only the later rows."""
-        return self.y[np.concatenate([valid for _, valid in self.split.folds])]
-
-    @functools.cached_property
-    def fold_positions(self) -> list[np.ndarray]:
-        """Where each fold's rows stand among the out-of-fold predictions."""
-        ends = np.cumsum([len(valid) for _, valid in self.split.folds])
-        return np.split(np.arange(ends[-1]), ends[:-1])
+class Bench(Ground):
+    """Where candidates are tried on that ground."""
 
     def probability(self, raw: np.ndarray) -> np.ndarray:
         """Predictions as probabilities before calibration."""
@@ -298,21 +285,27 @@ class Ground:
         return calibration.Temperature().fit(found, self.y_valid).apply(found)
 
     def out_of_fold(self, candidate: Candidate, settings: dict[str, Any]) -> np.ndarray:
+        """Predictions of the validated rows, each by a candidate that did not learn from it."""
         build = functools.partial(candidate.build, self.schema, settings, self.seed)
         classes = None if self.labels is None else len(self.labels)
         calls = ((_fit_predict, build(), self.X, self.y, fold, classes) for fold in self.split.folds)
-        return np.concatenate(_parallel(calls))
+        found = _parallel(calls)
+        pairs = zip(found, self.split.folds, strict=True)
+        return np.concatenate([each[self.split.counted(self.split.train[valid])] for each, (_, valid) in pairs])
 
     def model(self, members: list[BaseEstimator], weights: list[float], calibrator: Any) -> Model:
         return Model(self.schema, members, weights, calibrator, self.labels)
 
 
-def _ground(task: Task, table: Table, params: Params) -> Ground:
+def _bench(task: Task, table: Table, params: Params) -> Bench:
+    if task.ground is not None:
+        made = task.ground(table, params)
+        return Bench(made.schema, made.split, made.X, made.y, made.seed, made.labels, made.groups)
     y = task.outcome(table)
     split = make_split(table, y, params.split)
     schema = table.schema(split.train)
     X, labels = schema.encode(table.frame.iloc[split.train]), table.classes if task.many else None
-    return Ground(schema, split, X, y[split.train], params.split.seed, labels)
+    return Bench(schema, split, X, y[split.train], params.split.seed, labels)
 
 
 def chosen_candidates(task: Task, params: Params) -> tuple[tuple[Candidate, ...], dict[str, str]]:
@@ -350,7 +343,7 @@ def _selection_metric(task: Task, params: Params) -> Metric:
 
 
 def _refuse_identifiers(table: Table) -> None:
-    found = identifiers(table)
+    found = {name: why for name, why in identifiers(table).items() if name != table.roles.event}
     if found:
         raise DataError(
             f"{'; '.join(found.values())}. An identifier is no feature: name it as data.id, or write "
@@ -386,7 +379,7 @@ def _parallel(calls: Any) -> list[Any]:
         )
 
 
-def _fit_all(candidates: Sequence[Candidate], found: Mapping[str, Trials], ground: Ground) -> tuple[Fitted, ...]:
+def _fit_all(candidates: Sequence[Candidate], found: Mapping[str, Trials], ground: Bench) -> tuple[Fitted, ...]:
     """Each candidate at its best settings, on every training row, calibrated on out-of-fold predictions."""
     built = [candidate.build(ground.schema, found[candidate.name].settings, ground.seed) for candidate in candidates]
     members = _parallel((_fit, estimator, ground.X, ground.y) for estimator in built)
@@ -404,7 +397,7 @@ def _fit(estimator: BaseEstimator, X: pd.DataFrame, y: np.ndarray) -> BaseEstima
     return estimator.fit(X, y)
 
 
-def _with_blend(fitted: tuple[Fitted, ...], ground: Ground, metric: Metric) -> tuple[Fitted, ...]:
+def _with_blend(fitted: tuple[Fitted, ...], ground: Bench, metric: Metric, gain: float) -> tuple[Fitted, ...]:
     """Adds a mean of the strongest where cross-validation says that it beats them all.
 
     Of two classes the two strongest. Of many, candidates join one at a time while that helps (Caruana et al. 2004,
@@ -426,7 +419,7 @@ def _with_blend(fitted: tuple[Fitted, ...], ground: Ground, metric: Metric) -> t
         tried = [(float(weight), line) for line in left for weight in WEIGHTS]
         losses = [loss(ground.tried(weight * mixed + (1 - weight) * line.raw)) for weight, line in tried]
         best = int(np.argmin(losses))
-        if lowest - losses[best] <= GAIN * abs(lowest):
+        if lowest - losses[best] <= gain * abs(lowest):
             break
         lowest, (weight, line) = losses[best], tried[best]
         mixed = weight * mixed + (1 - weight) * line.raw

@@ -25,7 +25,7 @@ from cxlab.errors import ParamsError, listed, nearest
 from cxlab.params.events import EventsParams
 from cxlab.params.features import Outcome, load_features
 
-TASKS = ("churn", "intent")
+TASKS = ("churn", "intent", "sequence")
 ENCODER = "encoder"  # a name, or a path where it has a slash
 PATHS = (  # keys that hold paths: in a file relative to it, on the command line to the working folder
     "data.path",
@@ -66,7 +66,15 @@ class DataParams(_Section):
     positive: Annotated[str, BeforeValidator(_as_text)] = "yes"
     text: str | None = None
     names: str | None = None
+    case: str | None = None
+    event: str | None = None
+    order: str | None = None
+    opened: str | None = None
+    ends: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
     time: str | None = None
+    time_format: str | None = None
     timezone: str = "UTC"
     segments: tuple[str, ...] = ()
     features: tuple[str, ...] | None = None
@@ -82,6 +90,7 @@ class SplitParams(_Section):
     method: Literal["stratified", "time", "group"] = "stratified"
     test: float = Field(0.25, gt=0, lt=1)
     seed: int = Field(0, ge=0, lt=2**32)
+    cut: bool = False
 
 
 class SearchParams(_Section):
@@ -109,6 +118,62 @@ class AbstainParams(_Section):
     max_false_rejection: float = Field(0.04, ge=0, lt=1)
 
 
+class OutcomeParams(_Section):
+    """How a case ends, as far as it matters: an event that comes, or the last value of a column."""
+
+    event: str | None = None
+    column: str | None = None
+    value: Annotated[str, BeforeValidator(_as_text)] = "yes"
+
+    @model_validator(mode="after")
+    def _one(self) -> OutcomeParams:
+        if (self.event is None) == (self.column is None):
+            raise ValueError("one of event and column: the event that is the outcome, or the column that tells it")
+        return self
+
+
+class SequenceParams(_Section):
+    """What is asked of a case that is still open.
+
+    Attributes:
+        min_prefix: Events that a case must have had before a prediction counts.
+        outcome: What may become of it.
+        horizons_days: Within which the outcome, or else the end of the case, may come.
+        level: Of the intervals of times.
+        precision: Of the alarms for the outcome, by which it is said how early it is known.
+    """
+
+    min_prefix: int = Field(2, ge=1)
+    outcome: OutcomeParams | None = None
+    horizons_days: tuple[Annotated[float, Field(gt=0)], ...] = (30, 60, 90)
+    level: float = Field(0.8, gt=0, lt=1)
+    precision: float = Field(0.8, gt=0, lt=1)
+
+
+class JourneyParams(_Section):
+    """What is looked at of journeys.
+
+    Attributes:
+        most: Events that stay as they are, the most frequent ones; the others are joined.
+        states: New names of events by their old ones: several with one new name become one state.
+        value: A column whose mean is laid on each state, such as a satisfaction.
+        stages: Of a funnel, in their order; none, no funnel.
+        event: The one that paths lead to.
+        by: A column of cases whose groups are compared.
+        groups: Two of its values; none: where it has two, those.
+        repeats: A column that says what a repeat is about, such as a contact reason; the event itself if null.
+    """
+
+    most: int = Field(20, ge=1)
+    states: dict[str, str] = {}
+    value: str | None = None
+    stages: tuple[str, ...] = ()
+    event: str | None = None
+    by: str | None = None
+    groups: tuple[str, ...] = ()
+    repeats: str | None = None
+
+
 class FairnessParams(_Section):
     """Which differences between segments are judged, and how large they may be."""
 
@@ -130,7 +195,7 @@ class Params(_Section):
         events: How the rows are made where `data.path` holds raw events.
     """
 
-    task: Literal["churn", "intent"] = "churn"
+    task: Literal["churn", "intent", "sequence"] = "churn"
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$")
     data: DataParams
     split: SplitParams = SplitParams()
@@ -138,8 +203,20 @@ class Params(_Section):
     encoder: str = "all-MiniLM-L6-v2"
     value: ValueParams = ValueParams()
     abstain: AbstainParams = AbstainParams()
+    sequence: SequenceParams = SequenceParams()
+    journey: JourneyParams = JourneyParams()
     fairness: FairnessParams = FairnessParams()
     events: EventsParams | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sequences_in_time(cls, tree: Any) -> Any:
+        """Cases are split by time unless the params say otherwise."""
+        if isinstance(tree, Mapping) and tree.get("task") == "sequence":
+            split = tree.get("split", {})
+            if isinstance(split, Mapping):
+                return {**tree, "split": {"method": "time", "test": 1 / 3, **split}}
+        return tree
 
     @model_validator(mode="before")
     @classmethod
@@ -150,14 +227,19 @@ class Params(_Section):
         data, split = tree.get("data", {}), tree.get("split", {})
         if not isinstance(data, Mapping) or not isinstance(split, Mapping):
             return tree
+        if tree.get("task") == "sequence":
+            return {**tree, "data": _own(data, {"case": "customer_id", "event": "event", "time": "occurred_at"})}
         label = events.get("label")
         name = label.get("name", "label") if isinstance(label, Mapping) else "label"
         days = sum(value for key in ("horizon_days", "purge_days") if isinstance(value := events.get(key), int))
-        own = {"id": "customer_id", "target": name, "time": "cutoff", "outcome_days": days}
-        for key, value in own.items():
-            if data.get(key) not in (None, value):
-                raise ValueError(f"data.{key} == {data[key]!r}, must be {value!r} or left out: events make the rows.")
-        return {**tree, "data": {**data, **own, "positive": "yes"}, "split": {"method": "time", **split}}
+        own = _own(data, {"id": "customer_id", "target": name, "time": "cutoff", "outcome_days": days})
+        return {**tree, "data": {**own, "positive": "yes"}, "split": {"method": "time", **split}}
+
+    @model_validator(mode="after")
+    def _rows_need_features(self) -> Params:
+        if self.events is not None and self.task != "sequence" and not self.events.features:
+            raise ValueError("events.features == [], must have at least one, or name a file of them.")
+        return self
 
     def flat(self) -> dict[str, Any]:
         """Dotted names and plain values, as a tracking server shows them.
@@ -180,6 +262,14 @@ class Params(_Section):
             tree["events"]["features"] = [feature.name for feature in self.events.features]
         walk("", tree)
         return out
+
+
+def _own(data: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The data section with the roles that follow from events."""
+    for key, value in own.items():
+        if data.get(key) not in (None, value):
+            raise ValueError(f"data.{key} == {data[key]!r}, must be {value!r} or left out: events make the rows.")
+    return {**data, **own}
 
 
 def load_params(path: str | Path, overrides: Sequence[str] = ()) -> Params:

@@ -119,7 +119,7 @@ class EventsParams(_Section):
         horizon_days: How long after a cutoff the outcome is looked for.
         purge_days: Days right after a cutoff that count for neither.
         label: The outcome; that of the file of features where none is given.
-        features: Declared features; in a file, the name of a file that lists them does as well.
+        features: Declared features; in a file, the name of a file that lists them does as well. A log has none.
         active_days: Only customers with an event in so many days before a cutoff.
         mapping: A file that tells how a foreign table becomes events.
         taxonomy: What may happen; `params/events.yaml` if null.
@@ -130,7 +130,7 @@ class EventsParams(_Section):
     horizon_days: Days | None = None
     purge_days: int = Field(0, ge=0, le=36_500)
     label: Outcome | None = None
-    features: tuple[Feature, ...] = Field(min_length=1)
+    features: tuple[Feature, ...] = ()
     active_days: Days | None = None
     mapping: str | None = None
     taxonomy: str | None = None

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from cxlab.evidence.explain import contributions
+from cxlab.evidence.sequence_occlusion import occlusion
 from cxlab.evidence.words import words_for
 from cxlab.models.subject import Subject
 from cxlab.release.folder import AnyBundle
 from cxlab.release.scorer import SMALL, Bundle
+from cxlab.release.sequence_scorer import OCCLUDED, SequenceBundle
 from cxlab.release.text_scorer import TextBundle
 
 COMPARED, COMPARED_SLOWLY = 500, 60  # test rows; fewer where each word of each has to be left out
@@ -20,13 +22,16 @@ Pairs = Iterable[tuple[np.ndarray, np.ndarray]]
 
 
 def agreement(subject: Subject, bundle: AnyBundle) -> dict[str, float | int]:
-    """A bundle's reasons beside SHAP's, or beside the lab's own of words.
+    """A bundle's reasons beside SHAP's, or beside the lab's own of words or events.
 
     Returns:
         `rows`; `first`, the share of rows whose strongest raising reason is the same; `top3`, the mean share of the
         lab's three strongest raising reasons among the bundle's; `rank`, the mean rank correlation of all effects in a
-        row. A share that no row tells is left out.
+        row. A share that no row tells is left out. Of sequences a row is a case.
     """
+    if isinstance(bundle, SequenceBundle):
+        pairs = list(_of_events(subject, bundle))
+        return {"rows": len(pairs), **_agreeing(pairs)}
     slow = isinstance(bundle, TextBundle) and not bundle.speaker.additive
     count = min(COMPARED_SLOWLY if slow else COMPARED, len(subject.test))
     rows = subject.test.sample(count, random_state=0)
@@ -52,6 +57,14 @@ def _of_words(subject: Subject, bundle: TextBundle, rows: pd.DataFrame) -> Pairs
             ours = bundle.speaker.contributions(text, bundle.labels.index(intent))
             told_words, theirs = by_row[row]["word"], by_row[row]["contribution"]
             yield np.array([ours.get(word, 0.0) for word in told_words]), theirs.to_numpy()
+
+
+def _of_events(subject: Subject, bundle: SequenceBundle) -> Pairs:
+    cases = subject.test[str(subject.params.data.case)]
+    for name in pd.Series(cases.unique()).sample(frac=1, random_state=0)[:COMPARED_SLOWLY]:
+        rows = subject.test[cases == name]
+        theirs = occlusion(subject, rows).frame()["change"].to_numpy()[::-1][:OCCLUDED]
+        yield bundle.spoken_for(rows), theirs
 
 
 def _agreeing(pairs: Pairs) -> dict[str, float]:

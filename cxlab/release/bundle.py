@@ -25,11 +25,13 @@ from cxlab.evidence.reasons import wording_of
 from cxlab.evidence.wording import Distribution, Phrase, alike
 from cxlab.models.subject import Subject
 from cxlab.places import is_gone, this_process
-from cxlab.release import scorer, text_scorer
+from cxlab.release import scorer, sequence_scorer, text_scorer
 from cxlab.release.agreement import agreement
 from cxlab.release.folder import FORMAT, MANIFEST, REASONS, SCHEMA, THRESHOLD, AnyBundle
 from cxlab.release.golden import golden_rows, golden_texts
 from cxlab.release.onnx import to_onnx
+from cxlab.release.sequence_bundle import apart as cases_apart
+from cxlab.release.sequence_bundle import golden_log, sequence_contents
 from cxlab.release.text_bundle import GRAPHS, apart, text_contents
 from cxlab.tracking.flavor import add_flavor
 
@@ -39,9 +41,9 @@ if TYPE_CHECKING:
 PARITY = 1e-5  # the largest difference to the trained model, in probability
 GOLDEN, CODE, LIBRARY, GUARD = "golden.parquet", "model.py", "lib", "__pycache__"
 TRAVELS = (
-    *("errors", "digest", "data/schema", "data/personal", "evidence/wording"),
-    *("features/terms", "features/holders", "features/text_graph", "models/answer"),
-    *("release/folder", "release/scorer", "release/text_scorer"),
+    *("errors", "digest", "data/schema", "data/personal", "data/times", "evidence/wording"),
+    *("features/terms", "features/holders", "features/text_graph", "features/prefixes", "features/prefix_matrix"),
+    *("models/answer", "release/folder", "release/scorer", "release/text_scorer", "release/sequence_scorer"),
 )
 NEEDED = ("numpy", "pandas")
 TEXTS = 2_000  # test rows of words on which the export is held against the model, at most
@@ -56,7 +58,8 @@ class Parity(NamedTuple):
     """How far the export is from the trained model.
 
     Attributes:
-        largest: The largest difference in probability; infinite where one of the two has none.
+        largest: The largest difference in probability, of times the relative one; infinite where one of the two has
+            none.
         rows: How many rows were compared.
         column: The column that makes a difference beyond the limit, if one alone does.
     """
@@ -86,16 +89,17 @@ class Prepared:
 
         Args:
             subject: The model with its data.
-            report: The facts of its report; a model of words needs none of them.
+            report: The facts of its report; a model of words or of sequences needs none of them.
             wording: Phrases by column; `wording_of(subject)` by default.
         Raises:
             ParamsError: A step of the model has no conversion.
         """
         if subject.many:
-            made = text_contents(subject)
-            files = {name: content for name, content in made.items() if isinstance(content, bytes)}
+            made = sequence_contents(subject) if subject.params.task == "sequence" else text_contents(subject)
+            build = sequence_scorer.build if subject.params.task == "sequence" else text_scorer.build
+            files = {name: held if isinstance(held, bytes) else canonical(held) for name, held in made.items()}
             told = {"schema": made[SCHEMA], "threshold": made[THRESHOLD]}
-            return cls(subject, made, text_scorer.build(Path(), {}, **told, files=files))
+            return cls(subject, made, build(Path(), {}, **told, files=files))
         words = wording_of(subject) if wording is None else wording
         made = _contents(subject, to_onnx(subject.model).SerializeToString(), report, words)
         told = {"schema": made[SCHEMA], "threshold": made[THRESHOLD], "reasons": made[REASONS]}
@@ -103,8 +107,12 @@ class Prepared:
 
     @functools.cached_property
     def golden(self) -> pd.DataFrame:
-        """Golden inputs with their scores: of many classes a list, of their probabilities and the signs of doubt."""
+        """Golden inputs with their scores: of many classes a list, as the bundle's `golden` says."""
         schema, subject = self.bundle.schema, self.subject
+        if isinstance(self.bundle, sequence_scorer.SequenceBundle):
+            bundle = self.bundle
+            rows = golden_log(bundle.prefixes, time_format=bundle.time_format, ordinal=bundle.ordinal)
+            return rows.assign(**{score_column(schema): list(self._scores(rows))})
         if subject.many:
             texts = golden_texts(subject.texts(subject.train), subject.outcome_train)
             rows = pd.DataFrame({schema.names[0]: pd.Series(texts, dtype=object)})
@@ -119,6 +127,9 @@ class Prepared:
     def parity(self) -> Parity:
         """The trained model against its export, on golden, adversarial and test rows."""
         names = self.bundle.schema.names
+        if isinstance(self.bundle, sequence_scorer.SequenceBundle):
+            off = cases_apart(self.subject, self.bundle, self.golden[names])
+            return Parity(float(off.max()), len(off), None)
         test = self.subject.test[names]
         if self.subject.many and len(test) > TEXTS:
             test = test.sample(TEXTS, random_state=0)
@@ -174,9 +185,7 @@ def write_bundle(
             (folder / name).write_bytes(canonical(content) if not isinstance(content, bytes) else content)
         prepared.golden.to_parquet(folder / GOLDEN, index=False)
         _code(folder)
-        graph = any(name.endswith(".onnx") for name in prepared.contents)
-        needed = (*NEEDED, *(GRAPHS if subject.many else GRAPHS[:1]), "mlflow") if graph else (*NEEDED, "mlflow")
-        versions = {name: metadata.version(name) for name in needed}
+        versions = {name: metadata.version(name) for name in (*NEEDED, *_running(prepared.contents), "mlflow")}
         requirements = [f"{name}=={version}" for name, version in versions.items()]
         add_flavor(folder, CODE, subject.model.schema, prepared.bundle.outputs, requirements)
         (folder / GUARD).write_text(GUARDED, encoding="utf-8")
@@ -243,6 +252,13 @@ def _contents(subject: Subject, graph: bytes, report: Mapping[str, Any], words: 
             "phrases": {name: asdict(words[name]) for name in named if name in words},
         },
     }
+
+
+def _running(contents: Mapping[str, Any]) -> tuple[str, ...]:
+    """What runs the graphs among a bundle's files."""
+    if not any(name.endswith(".onnx") for name in contents):
+        return ()
+    return GRAPHS if text_scorer.TOKENIZER in contents else GRAPHS[:1]
 
 
 def _reference(values: np.ndarray) -> float | str | None:

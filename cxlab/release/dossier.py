@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cxlab.data.log import LogTable
 from cxlab.data.schema import as_text
 from cxlab.digest import canonical, sha256
 from cxlab.errors import DataError, ParamsError, StoreError, listed
@@ -87,14 +88,18 @@ class Dossier:
         if seen:
             rows = f"{seen:,} of the {len(self.subject.test):,} test rows"
             raise DataError(f"The champion (version {self.champion}) learnt from {rows}.")
-        scores = {"champion": champion.scores(self.subject.test), "this": self.subject.score_test}
+        scores = {"champion": champion.scores(self.subject.test)[self.subject.judged], "this": self.subject.score_test}
         metrics = task_of(self.subject.params.task).metrics(self.subject.params.value)
-        return evaluate(self.subject.outcome_test, scores, metrics).compare("champion")
+        table, split = self.subject.table, self.subject.split
+        groups = table.cases[split.test[self.subject.judged]] if isinstance(table, LogTable) else None
+        return evaluate(self.subject.outcome_test, scores, metrics, groups=groups).compare("champion")
 
 
 def _outcome(subject: Subject) -> tuple[str, ...]:
     """What a model predicts: the column, and its value or, of many classes, all of them."""
     roles = subject.params.data
+    if subject.params.task == "sequence":
+        return (str(roles.event), *subject.labels)
     return (str(roles.target), *(subject.labels if subject.many else [repr(roles.positive)]))
 
 
@@ -148,9 +153,13 @@ def digest_of(facts: Any) -> str:
 def rows_seen(one: Subject, other: Subject) -> int:
     """How many test rows of the other the one learnt from.
 
-    Of one file, row numbers tell; else the ids, where both have them; else the content of the columns they share.
+    Of one file, row numbers tell; else the ids, where both have them; else the content of the columns they share. Of
+    logs the names of the cases tell.
     """
     same_file = one.table.source.sha256 == other.table.source.sha256
+    if isinstance(one.table, LogTable) and isinstance(other.table, LogTable):
+        cases = set(as_text(one.train[str(one.params.data.case)]))
+        return int(as_text(other.test[str(other.params.data.case)]).isin(cases).sum())
     if same_file and one.table.test is None and other.table.test is None:
         return int(np.isin(other.split.test, one.split.train).sum())
     ids = one.params.data.id, other.params.data.id

@@ -48,9 +48,9 @@ class Answered:
         raise NotImplementedError
 
     def plain(self) -> dict[str, list[Any]]:
-        """The same as Python's own values; None where there is no number."""
+        """The same as Python's own values; None where there is no number, or it is infinite."""
         return {
-            name: [None if math.isnan(value) else value for value in values.tolist()]
+            name: [value if math.isfinite(value) else None for value in values.tolist()]
             if values.dtype.kind == "f"
             else values.tolist()
             for name, values in self.columns().items()
@@ -104,6 +104,11 @@ class AnyBundle:
     @property
     def name(self) -> str:
         return f"{self.manifest['model']} version {self.manifest['version']}"
+
+    @property
+    def examples(self) -> Mapping[str, Any]:
+        """Values that show how to ask, of columns whose own categories or ranges do not."""
+        return {}
 
     @property
     def rule(self) -> str:

@@ -23,13 +23,17 @@ from pydantic import TypeAdapter, ValidationError
 from cxlab.display import GREY, PALETTE, Result, axes, plain
 from cxlab.errors import CxlabError, ParamsError, unknown
 from cxlab.evidence.explain import contributions, draw
+from cxlab.evidence.sequence_importance import contributions_of
 from cxlab.evidence.words import words_for
+from cxlab.models.prefix_boost import PrefixBoost
 from cxlab.models.training import task_of
 from cxlab.places import home
 from cxlab.release.dossier import Dossier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from cxlab.models.subject import Subject
 
 Status = Literal["pass", "fail", "cannot_tell", "not_applicable"]
 OPEN = ("fail", "cannot_tell")  # what blocks unless it is waived
@@ -181,7 +185,9 @@ class DriftUnderstood(Gate):
 
 @dataclass(frozen=True)
 class Explained(Gate):
-    """Contributions add up, and the strongest columns are strong in most parts of the test rows; of words the first."""
+    """Contributions add up, of sequences those of trees, and the strongest columns are strong in most parts of the test
+    rows; of words the first.
+    """
 
     code = "explained"
     title = "Explanations add up and hold"
@@ -193,9 +199,15 @@ class Explained(Gate):
         subject = report.subject
         if report.facts["selected"] == "prior":
             return Verdict("not_applicable", None, self.min_parts, "The prior looks at nothing.")
-        rows = subject.test.iloc[draw(len(subject.test), self.rows, 0)]
+        drawn, sequences = draw(len(subject.test), self.rows, 0), subject.params.task == "sequence"
+        rows = subject.test.iloc[drawn]
         try:
-            if subject.many:
+            if sequences:
+                prefixes = subject.model.schema.encode(subject.test).iloc[drawn]
+                for member in subject.model.members:
+                    if isinstance(member, PrefixBoost) and member.model_ is not None:
+                        contributions_of(member, prefixes)
+            elif subject.many:
                 words_for(subject, subject.texts(rows))
             else:
                 contributions(subject.model, rows, background=subject.train)
@@ -203,9 +215,13 @@ class Explained(Gate):
             return Verdict("fail", None, self.min_parts, str(error))
         except CxlabError as error:
             return Verdict("cannot_tell", None, self.min_parts, str(error))
-        if subject.many:  # of hundreds of words none need be strong everywhere
+        if subject.many and not sequences:  # of hundreds of words none need be strong everywhere
             return Verdict("pass", None, None, f"Contributions of words add up on {len(rows)} texts.")
-        parts = {row["feature"]: row["folds"] for row in report.facts["importance"][: self.strongest]}
+        found = report.facts["importance"]
+        used = [row for row in found if row["value"] > 0] if sequences else found  # the last event alone may tell
+        if not used:
+            return Verdict("cannot_tell", None, self.min_parts, "No feature was found that the model decides by.")
+        parts = {row["feature"]: row["folds"] for row in used[: self.strongest]}
         weakest = min(parts, key=lambda name: parts[name])
         told = (
             f"Contributions add up on {len(rows)} rows; {weakest} is strong in {parts[weakest]} of 5 parts of the test."
@@ -224,7 +240,7 @@ class AbstainsWithinBudget(Gate):
 
     def check(self, report: Dossier) -> Verdict:
         subject = report.subject
-        if not subject.many:
+        if not subject.many or subject.params.task == "sequence":
             return Verdict("not_applicable", None, None, "It scores everybody.")
         budget = subject.params.abstain.max_false_rejection
         limit = budget + self.margin
@@ -244,7 +260,7 @@ class Robust(Gate):
     title = "Holds when it is said otherwise"
 
     def check(self, report: Dossier) -> Verdict:
-        if not report.subject.many:
+        if not report.subject.many or report.subject.params.task == "sequence":
             return Verdict("not_applicable", None, None, "It reads no words.")
         rows = report.facts.get("robustness")
         if not rows:
@@ -260,7 +276,7 @@ class Robust(Gate):
 
 @dataclass(frozen=True)
 class Fast(Gate):
-    """One raw row is scored within the limit, 99 times of 100, on this machine."""
+    """One raw row, or one case, is scored within the limit, 99 times of 100, on this machine."""
 
     code = "fast"
     title = "Fast enough"
@@ -268,14 +284,15 @@ class Fast(Gate):
     repeats: int = 300
 
     def check(self, report: Dossier) -> Verdict:
-        bundle, row = report.prepared.bundle, report.subject.test.head(1)
+        bundle, row = report.prepared.bundle, _one(report.subject)
         taken = []
         for _ in range(self.repeats):
             started = time.perf_counter()
             bundle.score(row)
             taken.append(1000 * (time.perf_counter() - started))
         late = float(np.quantile(taken, 0.99))
-        told = f"One row takes {np.median(taken):.2f} ms, 99th percentile {late:.2f} ms, on this machine."
+        what = "row" if len(row) == 1 else f"case of {len(row)} events"
+        told = f"One {what} takes {np.median(taken):.2f} ms, 99th percentile {late:.2f} ms, on this machine."
         return Verdict("pass" if late <= self.max_ms else "fail", late, self.max_ms, told)
 
 
@@ -313,6 +330,15 @@ GATES: tuple[type[Gate], ...] = (
     Fast,
     Parity,
 )
+
+
+def _one(subject: Subject) -> pd.DataFrame:
+    """One raw test row; of a log those of one case of usual length."""
+    if subject.params.task != "sequence":
+        return subject.test.head(1)
+    cases = subject.test[str(subject.params.data.case)]
+    sizes = cases.value_counts(sort=False)
+    return subject.test[cases == (sizes - sizes.median()).abs().idxmin()]
 
 
 def _worse(report: Dossier, metric: str, row: Mapping[str, Any]) -> tuple[float, float]:

@@ -56,7 +56,7 @@ def golden_rows(schema: Schema, *, plain: int = PLAIN, seed: int = 0) -> pd.Data
         Numbers as float64, categories as text or None, shape (n, columns).
     """
     rng = np.random.default_rng(seed)
-    usual = {column.name: _drawn(column, plain, rng) for column in schema.columns}
+    usual = {column.name: drawn(column, plain, rng) for column in schema.columns}
     base = {name: values[0] for name, values in usual.items()}
     rows = [dict(zip(usual, row, strict=True)) for row in zip(*usual.values(), strict=True)]
     rows.append(dict.fromkeys(base, None))
@@ -92,7 +92,8 @@ def golden_texts(said: Sequence[str], codes: np.ndarray, *, plain: int = PLAIN, 
     return [*found, *ODD_TEXTS, *ODD_SAID]
 
 
-def _drawn(column: Column, count: int, rng: np.random.Generator) -> list[Any]:
+def drawn(column: Column, count: int, rng: np.random.Generator) -> list[Any]:
+    """Usual values of a column: its categories, or numbers from its range."""
     if column.kind == "category":
         return rng.choice(np.array(column.categories or ("",), object), count).tolist()
     low, high = (0.0, 1.0) if column.low is None or column.high is None else (column.low, column.high)

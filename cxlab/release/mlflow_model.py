@@ -27,14 +27,14 @@ def scorer():
 
 
 class Scorer(mlflow.pyfunc.PythonModel):
-    """Raw rows in; answers out, and with the parameter `reasons` as many reasons."""
+    """Raw rows in; answers out, of events one a case, and with the parameter `reasons` as many reasons."""
 
     def load_context(self, context):  # noqa: ARG002 - MLflow's signature
         self.bundle = scorer().load_bundle(FOLDER)
 
     def predict(self, context, model_input: pd.DataFrame, params=None) -> pd.DataFrame:  # noqa: ARG002
         found = self.bundle.score(model_input, reasons=int((params or {}).get("reasons", 0)))
-        return found.frame().drop(columns="id")
+        return found.frame().drop(columns="id", errors="ignore")
 
 
 mlflow.models.set_model(Scorer())

@@ -24,11 +24,13 @@ import numpy as np
 
 from cxlab.errors import ParamsError
 from cxlab.release.scorer import run, session
+from cxlab.release.sequence_scorer import TREES_IN, TREES_OUT
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
     import pandas as pd
+    from lightgbm import LGBMClassifier
 
     from cxlab.data.schema import Schema
     from cxlab.models.task import Model
@@ -263,24 +265,29 @@ def _bagging(graph: Graph, step: Any, inputs: Inputs) -> str:
 
 def _margins(graph: Graph, boosted: Sequence[Any], x: str) -> str:
     """Sums of boosted trees before the sigmoid, DOUBLE (n, models). Thresholds stay double, so no split moves."""
+    ensemble = []
+    for target, model in enumerate(boosted):
+        _check_binary(model)
+        ensemble += [(target, info["tree_structure"]) for info in model.booster_.dump_model()["tree_info"]]
+    return graph.joined([_ensemble(graph, ensemble, len(boosted), x)])
+
+
+def _ensemble(graph: Graph, trees: Iterable[tuple[int, Mapping[str, Any]]], targets: int, x: str) -> str:
+    """LightGBM's trees, each with the target that its leaves add to: DOUBLE (n, targets)."""
     from onnx import numpy_helper
 
     nodes: list[tuple[int, int, int, str, float, int, int, int]] = []
     leaves: list[tuple[int, int, int, float]] = []
-    trees = 0
-    for target, model in enumerate(boosted):
-        _check_binary(model)
-        for info in model.booster_.dump_model()["tree_info"]:
-            _add_tree(nodes, leaves, trees, target, info["tree_structure"])
-            trees += 1
+    for number, (target, root) in enumerate(trees):
+        _add_tree(nodes, leaves, number, target, root)
     tree, node, feature, mode, threshold, yes, no, missing = zip(*nodes, strict=True)
     leaf_tree, leaf, target_id, weight = zip(*leaves, strict=True)
-    total = graph(
+    return graph(
         "TreeEnsembleRegressor",
         x,
         domain="ai.onnx.ml",
         aggregate_function="SUM",
-        n_targets=len(boosted),
+        n_targets=targets,
         nodes_treeids=tree,
         nodes_nodeids=node,
         nodes_featureids=feature,
@@ -294,7 +301,32 @@ def _margins(graph: Graph, boosted: Sequence[Any], x: str) -> str:
         target_ids=target_id,
         target_weights_as_tensor=numpy_helper.from_array(np.array(weight, np.float64), "weights"),
     )
-    return graph.joined([total])
+
+
+def trees_onnx(model: LGBMClassifier) -> bytes:
+    """LightGBM's trees as a graph: `x`, FLOAT (n, columns), to `margins`, DOUBLE (n, 1), or (n, k) of k > 2 classes.
+
+    Thresholds stay double, so no split moves. Of two classes the margin is the second's log-odds; of more, softmax of
+    the margins is the probability.
+    """
+    from onnx import TensorProto, checker, helper
+
+    k = 1 if len(model.classes_) == 2 else len(model.classes_)
+    infos = model.booster_.dump_model()["tree_info"]
+    graph = Graph([TREES_IN, TREES_OUT])
+    x = graph("Cast", TREES_IN, to=DOUBLE)
+    made = _ensemble(graph, [(place % k, info["tree_structure"]) for place, info in enumerate(infos)], k, x)
+    graph.nodes.append(helper.make_node("Cast", [made], [TREES_OUT], name=TREES_OUT, to=DOUBLE))
+    takes = helper.make_tensor_value_info(TREES_IN, TensorProto.FLOAT, ["rows", model.n_features_in_])
+    gives = helper.make_tensor_value_info(TREES_OUT, TensorProto.DOUBLE, ["rows", k])
+    proto = helper.make_model(
+        helper.make_graph(graph.nodes, "trees", [takes], [gives], graph.constants),
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in OPSETS.items()],
+        ir_version=IR_VERSION,
+        producer_name="cxlab",
+    )
+    checker.check_model(proto, full_check=True)
+    return proto.SerializeToString(deterministic=True)
 
 
 def _add_tree(nodes: list[Any], leaves: list[Any], tree: int, target: int, root: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -35,14 +35,12 @@ from cxlab.errors import DataError, ParamsError
 from cxlab.places import is_gone, this_process
 from cxlab.release.folder import AnyBundle
 from cxlab.release.scorer import LANES
+from cxlab.release.sequence_scorer import CASE, SequenceBundle
 
 CHUNK = 312 * LANES  # rows read and scored at once at most, within the scorer's own BATCH
 THREADS = 2
 PART, BAD = ".part", ".bad.csv"
 TYPES = {"number": pa.float64(), "text": pa.string(), "truth": pa.bool_()}  # of answers
-Answer = tuple[  # ids, other columns, bad rows for the side file, how many customers are known to who permits
-    pa.Array, list[list[Any]], list[tuple[int, str, str]], int
-]
 Write = Callable[[pa.Array, list[list[Any]]], None]
 
 
@@ -58,8 +56,8 @@ class Permits(Protocol):
 
 @dataclass(frozen=True)
 class Scored:
-    """What was done: rows out, rows that were left out, those that could not be read and where they lie, if any, and
-    the time taken.
+    """What was done: rows out, of events one a case; rows that were left out, those that could not be read and where
+    they lie, if any; the time taken; and events that were not looked at, because their case has too many.
     """
 
     rows: int
@@ -68,6 +66,7 @@ class Scored:
     out: Path
     side: Path | None
     seconds: float
+    cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,18 @@ class Chunk:
     raw: Callable[[int], str]  # a row's text
     problems: dict[int, str]  # why a row can't be read, by its position
     share: float  # of the file that has been read
+
+
+class Answer(NamedTuple):
+    """What is written of some rows, or of some cases."""
+
+    ids: pa.Array
+    columns: list[list[Any]]  # besides the ids
+    bad: list[tuple[int, str, str]]  # rows for the side file: line, reason, text
+    known: int  # customers that are known to who permits
+    left_out: int  # rows of the input
+    share: float  # of the work that has been done
+    cut: int = 0  # events that were not looked at
 
 
 def score_file(
@@ -95,14 +106,17 @@ def score_file(
 ) -> Scored:
     """Scores a CSV (plain or gzipped) or Parquet file: id, what the bundle answers, and reason_1 to reason_K a row.
 
+    Where the rows are events there is one row a case, in the order in which they are first named; see `sequence_score`.
+
     Args:
         source: Raw rows. Nulls, unseen categories and other columns are no errors; blank lines are no rows.
         out: A .csv or .parquet file; one that is there is replaced once all is written.
-        reasons: How many a row at most, K >= 0.
+        reasons: How many a row or case at most, K >= 0.
         separator: Of a CSV's columns; this, the decimal mark and the encoding are told by the file's head if None.
         decimal: `.` or `,`.
         encoding: Such as utf-8.
-        permits: Whose rows may be scored; others are left out.
+        permits: Whose rows may be scored; others are left out. Of events it is asked about the cases, so these have to
+            be customers.
     Raises:
         DataError: The input cannot be used, the output not be written, or `permits` knows none of the customers.
             Nothing is left behind.
@@ -117,25 +131,29 @@ def score_file(
         raise ParamsError(f"reasons == {reasons}, must be >= 0.")
     parquet = head(source, len(PARQUET)) == PARQUET
     chunks = _parquet_chunks(source, bundle) if parquet else _csv_chunks(source, bundle, separator, decimal, encoding)
-    kinds = {**bundle.outputs, **{f"reason_{place + 1}": "text" for place in range(reasons)}}
+    of_cases = isinstance(bundle, SequenceBundle)
+    kinds = {name: kind for name, kind in bundle.outputs.items() if not of_cases or name != CASE}
+    kinds |= {f"reason_{place + 1}": "text" for place in range(reasons)}
     if permits is not None and bundle.id is None:
         raise ParamsError("The model has no id column, so nobody can tell what its customers permit.")
-    rows = bad = left_out = known = 0
+    rows = bad = left_out = known = cut = 0
     try:
         for place in (out, side):
             _check_place(place, source)
         with closing(chunks), progress(f"Scoring {source.name}") as bar, _part(out) as part, _part(side) as side_part:
             first = next(chunks)  # nothing is written before the header is known to fit
             writing = _parquet_writer if out.suffix.lower() == ".parquet" else _csv_writer
-            answers = _in_order(bundle, itertools.chain([first], chunks), reasons, permits)
-            with closing(answers), writing(part, kinds, first.ids.type) as write, _writing(side_part) as aside:
+            every = itertools.chain([first], chunks)
+            answers = (_cases if of_cases else _in_order)(bundle, every, reasons, permits)
+            name = CASE if of_cases else "id"
+            with closing(answers), writing(part, {name: first.ids.type}, kinds) as write, _writing(side_part) as aside:
                 aside.writerow(["line", "reason", "row"])
-                for chunk, (ids, columns, wrong, told) in answers:
-                    known += told
-                    write(ids, columns)
-                    aside.writerows(wrong)
-                    rows, bad, left_out = rows + len(ids), bad + len(wrong), left_out + len(chunk.ids) - len(ids)
-                    bar.advance(chunk.share)
+                for each in answers:
+                    write(each.ids, each.columns)
+                    aside.writerows(each.bad)
+                    rows, bad, left_out = rows + len(each.ids), bad + len(each.bad), left_out + each.left_out
+                    known, cut = known + each.known, cut + each.cut
+                    bar.advance(each.share)
             if permits is not None and rows + left_out and not known:
                 raise DataError(
                     f"No {bundle.id} in {source.name} is a customer of the events, so nobody can tell what they "
@@ -148,7 +166,16 @@ def score_file(
             part.replace(out)
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error.strerror or error}. Name another --out.") from None
-    return Scored(rows, left_out, bad, out, side if bad else None, time.perf_counter() - started)
+    return Scored(rows, left_out, bad, out, side if bad else None, time.perf_counter() - started, cut)
+
+
+def _cases(
+    bundle: AnyBundle, chunks: Iterable[Chunk], most: int, permits: Permits | None
+) -> Generator[Answer, None, None]:
+    from cxlab.release.sequence_score import answered  # it reads chunks of this module
+
+    assert isinstance(bundle, SequenceBundle)
+    return answered(bundle, chunks, most, permits)
 
 
 def _check_place(place: Path, source: Path) -> None:
@@ -177,18 +204,17 @@ def _needed(bundle: AnyBundle, names: list[str], where: str) -> list[str]:
 
 def _in_order(
     bundle: AnyBundle, chunks: Iterable[Chunk], most: int, permits: Permits | None
-) -> Generator[tuple[Chunk, Answer], None, None]:
-    """Chunks with their answers in the order of reading; few are held at once."""
-    waiting: deque[tuple[Chunk, Future]] = deque()
+) -> Generator[Answer, None, None]:
+    """Answers in the order of reading; few are held at once."""
+    waiting: deque[Future[Answer]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
         try:
             for chunk in chunks:
-                waiting.append((chunk, pool.submit(_answer, bundle, chunk, most, permits)))
+                waiting.append(pool.submit(_answer, bundle, chunk, most, permits))
                 if len(waiting) > THREADS:
-                    done, answer = waiting.popleft()
-                    yield done, answer.result()
-            for done, answer in waiting:
-                yield done, answer.result()
+                    yield waiting.popleft().result()
+            for answer in waiting:
+                yield answer.result()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -208,7 +234,8 @@ def _answer(bundle: AnyBundle, chunk: Chunk, most: int, permits: Permits | None)
     known = 0 if permits is None else int(permits.known(ids).sum())
     bad = [(chunk.lines[row], problems[row], legible(chunk.raw(row))) for row in sorted(problems) if kept[row]]
     columns = [list(itertools.compress(column, kept)) for column in (*answers, *reasons)]
-    return chunk.ids.filter(pa.array(kept)), columns, bad, known
+    left_out = n - int(kept.sum())
+    return Answer(chunk.ids.filter(pa.array(kept)), columns, bad, known, left_out, chunk.share)
 
 
 def _parquet_chunks(path: Path, bundle: AnyBundle) -> Generator[Chunk, None, None]:
@@ -319,7 +346,7 @@ def _writing(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _csv_writer(path: Path, kinds: Mapping[str, str], _kind: pa.DataType) -> Iterator[Write]:
+def _csv_writer(path: Path, named: Mapping[str, pa.DataType], kinds: Mapping[str, str]) -> Iterator[Write]:
     truths = [place for place, kind in enumerate(kinds.values()) if kind == "truth"]
 
     def write(ids: pa.Array, columns: list[list[Any]]) -> None:
@@ -328,14 +355,14 @@ def _csv_writer(path: Path, kinds: Mapping[str, str], _kind: pa.DataType) -> Ite
         writer.writerows(zip(ids.to_pylist(), *columns, strict=True))
 
     with _writing(path) as writer:
-        writer.writerow(["id", *kinds])
+        writer.writerow([*named, *kinds])
         yield write
 
 
 @contextmanager
-def _parquet_writer(path: Path, kinds: Mapping[str, str], kind: pa.DataType) -> Iterator[Write]:
-    types = [kind, *(TYPES[each] for each in kinds.values())]
-    schema = pa.schema(list(zip(["id", *kinds], types, strict=True)))
+def _parquet_writer(path: Path, named: Mapping[str, pa.DataType], kinds: Mapping[str, str]) -> Iterator[Write]:
+    types = [*named.values(), *(TYPES[each] for each in kinds.values())]
+    schema = pa.schema(list(zip([*named, *kinds], types, strict=True)))
     with pq.ParquetWriter(path, schema) as file:
         yield lambda ids, columns: file.write_batch(
             pa.record_batch([ids, *map(pa.array, columns, types[1:])], schema=schema)

@@ -5,8 +5,8 @@
     found.score, found.decision, found.frame()
 
 This module travels with every bundle and needs onnxruntime, numpy and pandas alone; `text_scorer.py` is what scores
-where the rows are words. A folder that differs in one byte from what was exported is not loaded; loading runs no code
-of the folder and writes nothing into it.
+where the rows are words, `sequence_scorer.py` where they are events. A folder that differs in one byte from what was
+exported is not loaded; loading runs no code of the folder and writes nothing into it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from .folder import REASONS, SCHEMA, THRESHOLD, Answered, AnyBundle, Kind, Rows,
 if TYPE_CHECKING:
     import onnxruntime
 
+    from .sequence_scorer import SequenceBundle
     from .text_scorer import TextBundle
 
 MODEL = "model.onnx"
@@ -201,7 +202,7 @@ class Bundle(AnyBundle):
         return self._groups
 
 
-def load_bundle(folder: str | Path) -> Bundle | TextBundle:
+def load_bundle(folder: str | Path) -> Bundle | TextBundle | SequenceBundle:
     """Opens a bundle of any task after every file of it was hashed.
 
     Raises:
@@ -217,6 +218,10 @@ def load_bundle(folder: str | Path) -> Bundle | TextBundle:
             from .text_scorer import build as of_words
 
             return of_words(whole.folder, whole.manifest, **told, files=whole)
+        if schema["task"] == "sequence":
+            from .sequence_scorer import build as of_sequences
+
+            return of_sequences(whole.folder, whole.manifest, **told, files=whole)
         return build(whole.folder, whole.manifest, **told, reasons=reasons, model=whole[MODEL])
     except unfit + graph_errors() as error:
         raise BundleError(f"The files of {folder} do not fit together: {str(error)[:200]}. Do not use it.") from None

@@ -126,7 +126,7 @@ class _Plain:
         return {
             "blocks": self.blocks,
             "members": members,
-            "calibrator": _calibrator(self.model.calibrator),
+            "calibrator": plain_calibrator(self.model.calibrator),
             "encoder": self._encoder(),
             "landmarks": None if marks is None else self._once(marks),
             "least": LEAST,
@@ -217,7 +217,8 @@ class _Plain:
         return name
 
 
-def _calibrator(found: Any) -> dict[str, Any]:
+def plain_calibrator(found: Any) -> dict[str, Any]:
+    """What a calibrator learnt, by its kind and numbers."""
     match found:
         case NoCalibration():
             return {"kind": "none"}

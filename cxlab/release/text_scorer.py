@@ -207,7 +207,7 @@ class Speaker:
         closeness = None
         if doubt.landmarks is not None:
             closeness = doubt.closeness(heard.vectors) if texts else np.empty(0)
-        return Spoken(margins, self.calibrate(_softmax(margins)), closeness)
+        return Spoken(margins, self.calibrate(softmax(margins)), closeness)
 
     @property
     def additive(self) -> list[Linear]:
@@ -248,11 +248,11 @@ class Speaker:
         return dict(zip(words, (margin[0] - margin[1:]).tolist(), strict=True))
 
 
-def _calibrator(told: Mapping[str, Any], least: float) -> Callable[[np.ndarray], np.ndarray]:
+def calibrator(told: Mapping[str, Any], least: float) -> Callable[[np.ndarray], np.ndarray]:
     """What `models.calibration` learnt, by its kind and numbers."""
 
     def temperature(probability: np.ndarray) -> np.ndarray:
-        soft = _softmax(np.log(np.maximum(probability, least)) / told["temperature"])
+        soft = softmax(np.log(np.maximum(probability, least)) / told["temperature"])
         return (1 - told["floor"]) * soft + told["floor"] / probability.shape[1]
 
     def saturation(probability: np.ndarray) -> np.ndarray:
@@ -263,7 +263,7 @@ def _calibrator(told: Mapping[str, Any], least: float) -> Callable[[np.ndarray],
     return {"none": lambda probability: probability, "temperature": temperature, "saturation": saturation}[told["kind"]]
 
 
-def _softmax(margins: np.ndarray) -> np.ndarray:
+def softmax(margins: np.ndarray) -> np.ndarray:
     raised = np.exp(margins - margins.max(axis=1, keepdims=True))
     return raised / raised.sum(axis=1, keepdims=True)
 
@@ -411,7 +411,7 @@ def build(
         [_block(each) for each in held["blocks"]],
         [_member(each, files) for each in held["members"]],
         _graph(files, ENCODER, held["encoder"]) if held["encoder"] else None,
-        _calibrator(held["calibrator"], held["least"]),
+        calibrator(held["calibrator"], held["least"]),
         held["unseen"],
     )
     made = TextBundle(

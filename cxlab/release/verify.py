@@ -24,7 +24,7 @@ import pandas as pd
 from cxlab.digest import canonical
 from cxlab.display import PALETTE, Result, axes
 from cxlab.errors import BundleError, CxlabError
-from cxlab.release import scorer, signing, text_scorer
+from cxlab.release import scorer, sequence_scorer, signing, text_scorer
 from cxlab.release.bundle import CODE, GOLDEN, GUARD, LIBRARY, TRAVELS, score_column
 from cxlab.release.folder import MANIFEST, REASONS, SCHEMA, SIGNATURE, THRESHOLD, differences, read_manifest
 from cxlab.release.scorer import load_bundle
@@ -36,6 +36,7 @@ CARRIED = {f"{LIBRARY}/{module}.py" for module in TRAVELS}
 CARRIED |= {str(Path(name).with_name("__init__.py")) for name in (*CARRIED, f"{LIBRARY}/x")}
 MODELS = {scorer.MODEL, text_scorer.MODEL, text_scorer.ENCODER, text_scorer.FINE_TUNED}
 MODELS |= {text_scorer.TOKENIZER, text_scorer.OWN_TOKENIZER}
+MODELS |= {*sequence_scorer.GRAPHS, sequence_scorer.PARTS, sequence_scorer.TABLES}
 OURS = {*MODELS, SCHEMA, THRESHOLD, REASONS, GOLDEN, CODE, GUARD, *CARRIED}
 MLFLOW = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt"}
 ARRAYS = (b"PAR1", b"\x93NUMPY")  # how Parquet and NumPy begin: read as a pickle, the first instruction already fails

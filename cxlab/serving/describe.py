@@ -56,7 +56,9 @@ def _example(column: Column) -> Any:
     return column.low if column.kind == "number" else next(iter(column.categories), None)
 
 
-def _value_form(column: Column) -> dict[str, Any]:
+def _value_form(column: Column, example: Any = None) -> dict[str, Any]:
+    if example is not None:
+        return {"type": ["string", "number", "null"], "description": f"Such as {example}."}
     if column.kind == "number":
         seen = "" if column.low is None else f" In training from {column.low:g} to {column.high:g}."
         return {"type": ["number", "null"], "description": f"A number; null where it is missing.{seen}"}
@@ -78,7 +80,7 @@ def score_form(bundle: AnyBundle, limits: Limits) -> tuple[dict[str, Any], dict[
     row = {
         "type": "object",
         "required": bundle.schema.names,
-        "properties": {column.name: _value_form(column) for column in columns},
+        "properties": {column.name: _value_form(column, bundle.examples.get(column.name)) for column in columns},
     }
     schema = {
         "type": "object",
@@ -90,7 +92,8 @@ def score_form(bundle: AnyBundle, limits: Limits) -> tuple[dict[str, Any], dict[
         "oneOf": [{"required": ["rows"]}, {"required": ["row"]}],
         "additionalProperties": False,
     }
-    example = {"rows": [{column.name: _example(column) for column in columns}], "reasons": min(3, limits.reasons)}
+    shown = {column.name: _example(column) for column in columns} | dict(bundle.examples)
+    example = {"rows": [shown], "reasons": min(3, limits.reasons)}
     scored = {name: ANSWERS[kind] for name, kind in bundle.outputs.items()} | {"reasons": ["..."]}
     answer = {"model": bundle.manifest["model"], "version": bundle.manifest["version"], "scores": [scored]}
     return {"schema": schema, "example": example}, answer
@@ -103,7 +106,7 @@ def infer_form(bundle: AnyBundle) -> tuple[dict[str, Any], dict[str, Any]]:
             "name": column.name,
             "datatype": "FP64" if column.kind == "number" else "BYTES",
             "shape": [1],
-            "data": [_example(column)],
+            "data": [bundle.examples.get(column.name, _example(column))],
         }
         for column in bundle.schema.columns
     ]

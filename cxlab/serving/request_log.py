@@ -22,6 +22,7 @@ from cxlab.errors import ParamsError
 from cxlab.features.terms import words_of
 from cxlab.places import hold
 from cxlab.release.folder import Answered, AnyBundle
+from cxlab.release.sequence_scorer import SequenceBundle
 
 TAIL = 1 << 23  # bytes in which the last line break of a log is looked for
 
@@ -38,6 +39,8 @@ class RequestLog:
     """
 
     def __init__(self, path: Path, bundle: AnyBundle, *, ids: bool = False) -> None:
+        if isinstance(bundle, SequenceBundle):
+            raise ParamsError("A log holds a line a row, and of events there is one answer a case. Leave the log out.")
         self.path, self.ids = path, ids
         self._columns = bundle.schema.columns
         names = [f"{c.name}_words" if c.kind == "text" else c.name for c in self._columns]

@@ -201,7 +201,7 @@ class Service:
             raise Refused(422, str(error)) from None
         if found.problems:
             problems = [{"row": row, "message": found.problems[row]} for row in sorted(found.problems)]
-            raise unreadable(problems, len(found))
+            raise unreadable(problems, len(asked.rows))
         if time.monotonic() > until:
             raise TimeoutError
         if self.log is not None:

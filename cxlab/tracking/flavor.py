@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cxlab.data.schema import TRUTH, Column, Schema
+from cxlab.features.prefixes import PrefixSchema
 from cxlab.tracking.store import quiet
 
 REASONS = "reasons"
@@ -57,14 +58,17 @@ def input_fields(schema: Schema) -> object:
     """A schema as MLflow writes it: every column must be there, its values may be missing.
 
     Numbers are of any type, for MLflow refuses whole numbers where it was told of floating ones, and so are columns of
-    true and false; the schema's own casts read them all.
+    true and false; the schema's own casts read them all. Of a log the case, the event and times may be of any type.
     """
     from mlflow.types import ColSpec, DataType
     from mlflow.types import Schema as Fields
     from mlflow.types.schema import AnyType
 
+    event = schema.roles.event if isinstance(schema, PrefixSchema) else None
+
     def kind(column: Column) -> object:
-        free = column.kind == "number" or TRUTH.issuperset(column.categories)
+        free = column.kind == "number" or TRUTH.issuperset(column.categories) or column.name == event
         return AnyType() if free else DataType.string
 
-    return Fields([ColSpec(kind(column), column.name) for column in schema.columns])
+    columns = schema.raw.columns if isinstance(schema, PrefixSchema) else schema.columns
+    return Fields([ColSpec(kind(column), column.name) for column in columns])

@@ -13,7 +13,7 @@ from cxlab.metrics.intervals import evaluate
 from cxlab.models.training import task_of
 from cxlab.params import TASKS, ValueParams
 from cxlab.tracking.artifacts import fetched
-from cxlab.tracking.records import PREDICTIONS, read_scores
+from cxlab.tracking.records import GROUP, PREDICTIONS, read_scores
 from cxlab.tracking.registry import CHALLENGER, CHAMPION, alias_versions
 from cxlab.tracking.store import store
 
@@ -131,10 +131,13 @@ def _paired(client: MlflowClient, run: Run, reference: dict[str, Any], base: Any
     keys = ["row", "outcome"]
     if mine["sha256"] != base["sha256"] or not mine["frame"][keys].equals(base["frame"][keys]):
         return {}
+    if mine["score"].shape != base["score"].shape:  # they tell other events apart
+        return {}
     y = base["frame"]["outcome"].to_numpy()
     value = ValueParams(capacity=float(run.data.params["value.capacity"]))
     metrics = task_of(run.data.tags["cxlab.task"]).metrics(value)
-    both = evaluate(y, {"reference": base["score"], "run": mine["score"]}, metrics)
+    groups = base["frame"][GROUP].to_numpy() if GROUP in base["frame"] else None
+    both = evaluate(y, {"reference": base["score"], "run": mine["score"]}, metrics, groups=groups)
     found = both.compare("reference").frame().set_index("metric")
     columns = ["difference", "diff_low", "diff_high", "verdict"]
     return {str(name): dict(row[columns]) for name, row in found.iterrows()}

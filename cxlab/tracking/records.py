@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cxlab.data.log import LogTable
 from cxlab.errors import CxlabError
 from cxlab.evidence.drift import evidently_page
 from cxlab.metrics import curves
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from cxlab.evidence.report import Report
 
 PREDICTIONS = "predictions.parquet"
+GROUP = "case"  # its column that says which rows depend on one another
 OUT_OF_FOLD = "out_of_fold.parquet"
 PARAMS = "params.json"
 REPORT_PAGE = "report/report.html"
@@ -138,10 +140,11 @@ def of_training(training: Training) -> Iterator[Record]:
     yield Figure("figures/leaderboard.png", training.plot)
     yield Figure("figures/comparison.png", lambda: training.comparison.plot(training.metric))
     y, score = training.outcome_test, training.scores[training.selected]
-    if training.abstention is None:
+    if score.ndim == 1:
         yield Figure("figures/gains.png", curves.gains(y, score).plot)
     else:
-        yield Figure("figures/abstention.png", training.abstention.plot)
+        if training.abstention is not None:
+            yield Figure("figures/abstention.png", training.abstention.plot)
         y, score = (score.argmax(axis=1) == y).astype(int), np.minimum(score.max(axis=1), 1.0)  # of being right
     yield Figure("figures/reliability.png", curves.reliability(y, score).plot)
 
@@ -214,11 +217,14 @@ def trials_frame(training: Training) -> pd.DataFrame:
 
 
 def predictions_frame(training: Training) -> pd.DataFrame:
-    """One row a test row, by row number: no customer is named. Of many classes the selected model's alone."""
-    many = training.abstention is not None
+    """One row a test row that counts, by row number: no customer is named. Of many classes the selected model's alone,
+    of a log with the number of the case."""
+    many = training.scores[training.selected].ndim > 1
     kept = {training.selected: training.scores[training.selected]} if many else training.scores
     columns = {key: held for name, scores in kept.items() for key, held in score_columns(name, scores).items()}
-    return pd.DataFrame({"row": training.split.test, "outcome": training.outcome_test, **columns})
+    rows = training.split.test[training.split.counted(training.split.test)]
+    groups = {} if not isinstance(training.table, LogTable) else {GROUP: training.table.cases[rows]}
+    return pd.DataFrame({"row": rows, **groups, "outcome": training.outcome_test, **columns})
 
 
 def score_columns(name: str, scores: np.ndarray) -> dict[str, np.ndarray]:

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from cxlab.data.case_split import split_cases
+from cxlab.data.log import LogTable
 from cxlab.data.split import make_split
 from cxlab.digest import canonical, sha256, sha256_of
 from cxlab.errors import DataError, ParamsError, StoreError, listed, nearest
 from cxlab.features.table import load_table
 from cxlab.models.deep import FineTuned
+from cxlab.models.sequence_nets import SequenceNet
 from cxlab.models.subject import Subject
 from cxlab.models.task import Model, encoder_of
 from cxlab.models.training import Training, task_of
@@ -36,26 +39,39 @@ TRUSTED_TYPES = [
     "cxlab.data.schema.Column",
     "cxlab.data.schema.Schema",
     "cxlab.features.encoder.SentenceEncoder",
+    "cxlab.features.prefix_matrix.Matrix",
+    "cxlab.features.prefixes.LogRoles",
+    "cxlab.features.prefixes.PrefixSchema",
     "cxlab.features.tabular.HingeBasis",
     "cxlab.features.terms.Terms",
     "cxlab.features.text._only",
+    "cxlab.models.ahead.Ahead",
     "cxlab.models.answer.Doubt",
     "cxlab.models.calibration.BetaCalibration",
     "cxlab.models.calibration.NoCalibration",
     "cxlab.models.calibration.Saturation",
     "cxlab.models.calibration.Temperature",
     "cxlab.models.deep.FineTuned",
+    "cxlab.models.hazard.CalibratedTimes",
+    "cxlab.models.hazard.DiscreteHazard",
     "cxlab.models.margins.LandmarkRidge",
     "cxlab.models.margins.SoftMargins",
+    "cxlab.models.markov.KneserNey",
+    "cxlab.models.markov.Level",
+    "cxlab.models.prefix_boost.PrefixBoost",
+    "cxlab.models.prefix_boost.PrefixMatrix",
+    "cxlab.models.sequence_nets.SequenceNet",
     "cxlab.models.task.Model",
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "numpy.dtype",
+    "scipy.sparse._csr.csr_array",
     "sklearn.model_selection._split.StratifiedKFold",
 ]
 NEEDED = ["cxlab", "numpy", "pandas", "scikit-learn", "skops"]
 NEEDED_FOR_COLUMNS = ["lightgbm"]
 NEEDED_FOR_GRAPHS = ["onnx", "onnxruntime", "safetensors", "tokenizers"]
+NEEDED_FOR_NETS = ["onnx", "onnxruntime"]
 
 
 def register(training: Training, run_id: str, report_facts: Mapping[str, Any] | None = None) -> str:
@@ -107,6 +123,9 @@ def _needed(model: Model) -> list[str]:
     """The packages that a model needs to score."""
     if model.labels is None:
         return sorted(NEEDED + NEEDED_FOR_COLUMNS)
+    if model.ahead is not None:
+        nets = any(isinstance(each, SequenceNet) for each in model.members)
+        return sorted(NEEDED + NEEDED_FOR_COLUMNS + (NEEDED_FOR_NETS if nets else []))
     graphs = any(encoder_of(each) is not None or isinstance(each[-1], FineTuned) for each in model.members)
     return sorted(NEEDED + (NEEDED_FOR_GRAPHS if graphs else []))
 
@@ -163,7 +182,10 @@ def open_version(name: str, version: str) -> Subject:
             else "gives other rows now: events, consents or their age"
         )
         raise StoreError(f"The data that {what} learnt from have changed: {params.data.path} {why}.")
-    split = make_split(table, task_of(params.task).outcome(table), params.split)
+    if isinstance(table, LogTable):
+        split = split_cases(table, params.split, params.sequence)
+    else:
+        split = make_split(table, task_of(params.task).outcome(table), params.split)
     return Subject(what, params, table, split, model, read_scores(scores, "score"))
 
 

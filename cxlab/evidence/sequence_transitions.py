@@ -1,0 +1,177 @@
+"""What comes after what, then and now: for each event, whether another one follows in the test part than in training.
+
+found = transition_drift(prefixes)
+found.moved         # in words
+found.frame()       # one row an event
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from cxlab.data.log import LogTable
+from cxlab.data.split import Split
+from cxlab.display import GREY, PALETTE, Result, axes, sentence
+from cxlab.evidence.shift import ALPHA, RARE
+from cxlab.features.prefixes import Cases, PrefixSchema
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FEWEST = 50  # cases with the event, in either part, below which nothing is compared
+SMALLEST = 0.1  # of Cramer's V, a small effect by Cohen (1988, Statistical power analysis, section 7.2)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class TransitionDrift(Result):
+    """Whether what comes next has moved, event by event.
+
+    Attributes:
+        rows: See `frame`.
+        shares: One row an event and a next one: event, next, train, test (shares of its rows).
+        censored: Training rows left out, as it was not known yet what came next.
+    """
+
+    rows: pd.DataFrame = field(repr=False)
+    shares: pd.DataFrame = field(repr=False)
+    censored: int
+
+    title: ClassVar[str] = "Does the same come after the same?"
+
+    @property
+    def note(self) -> str:  # type: ignore[override]
+        left = f" Left out are {self.censored:,} training rows whose next event was not known." if self.censored else ""
+        return (
+            "Of the rows with an event, what came next in training cases against test cases. The test allows for rows "
+            "of one case that depend on one another (Rao and Scott 1984, On chi-squared tests for multiway contingency "
+            f"tables, second order); adjusted together (Benjamini-Hochberg, {ALPHA:.0%}). Moved is what is significant "
+            f"and has a Cramer's V of at least {SMALLEST:g}; an event in fewer than {FEWEST} cases of either part "
+            f"cannot tell.{left}"
+        )
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """What moved, in words, the largest first."""
+        told = self.rows[self.rows["verdict"] == "moved"]
+        return tuple(f"after {row.event!r} {row.reason}" for row in told.itertuples())
+
+    @property
+    def compared(self) -> int:
+        """Events that could be compared."""
+        return int((self.rows["verdict"] != "cannot tell").sum())
+
+    def frame(self) -> pd.DataFrame:
+        """One row an event, what moved most first: event, n_train, cases_train, n_test, cases_test, statistic, p,
+        p_adjusted, size (Cramer's V), verdict, reason."""
+        return self.rows.copy()
+
+    def plot(self, most: int = 15) -> Axes:
+        """Sizes of the events that moved most; dashed is from where on it matters."""
+        shown = self.rows[self.rows["verdict"] != "cannot tell"].head(most)
+        if shown.empty:
+            return sentence(self.title, f"No event is in {FEWEST} cases of both parts.")
+        ax = axes("What comes next: Cramer's V, training against test", height=1.2 + 0.3 * max(3, len(shown)))
+        colours = {"moved": PALETTE[1], "stable": PALETTE[0]}
+        ax.barh(range(len(shown)), shown["size"], color=[colours[verdict] for verdict in shown["verdict"]])
+        ax.axvline(SMALLEST, color=GREY, linewidth=1, linestyle="--")
+        ax.set_yticks(range(len(shown)), [f"after {row.event}: {row.verdict}" for row in shown.itertuples()])
+        ax.invert_yaxis()
+        return ax
+
+
+def transition_drift(table: LogTable, schema: PrefixSchema, split: Split) -> TransitionDrift:
+    """Compares what follows each event in training and in test cases.
+
+    Args:
+        table: The log.
+        schema: Which events there are.
+        split: Which rows trained and which tested.
+    """
+    frame = table.frame
+    cases = Cases.of(frame[schema.roles.case])
+    known = ~cases.last
+    if table.roles.ends:
+        known |= frame[schema.roles.event].astype(str).isin(table.roles.ends).to_numpy()
+    else:
+        known[:] = True  # every case counts as ended
+    if split.censored is not None:
+        known[split.train[split.censored]] = False
+    events, following = schema.codes(frame[schema.roles.event]), schema.following(frame)
+    parts = [rows[known[rows]] for rows in (split.train, split.test)]
+    labels, lines, shares = schema.labels, [], []
+    for code in range(len(labels) - 1):
+        own = [rows[events[rows] == code] for rows in parts]
+        n, distinct = [len(rows) for rows in own], [len(np.unique(cases.code[rows])) for rows in own]
+        if not sum(n):
+            continue
+        counted = [np.bincount(following[rows], minlength=len(labels)) for rows in own]
+        if min(distinct) < FEWEST:
+            few = f"{distinct[0]:,} training and {distinct[1]:,} test cases, must be at least {FEWEST} of both"
+            lines.append((labels[code], n[0], distinct[0], n[1], distinct[1], np.nan, np.nan, np.nan, few))
+            continue
+        statistic, p, size = _compared([following[rows] for rows in own], [cases.code[rows] for rows in own])
+        before, now = (count / count.sum() for count in counted)
+        most = int(np.argmax(np.abs(now - before)))
+        said = f"{labels[most]!r} went from {before[most]:.1%} to {now[most]:.1%}"
+        lines.append((labels[code], n[0], distinct[0], n[1], distinct[1], statistic, p, size, said))
+        seen = np.flatnonzero(counted[0] + counted[1])
+        shares += [(labels[code], labels[then], before[then], now[then]) for then in seen]
+    names = ["event", "n_train", "cases_train", "n_test", "cases_test", "statistic", "p", "size", "reason"]
+    rows = _decided(pd.DataFrame(lines, columns=names))
+    censored = 0 if split.censored is None else len(split.censored)
+    return TransitionDrift(rows, pd.DataFrame(shares, columns=["event", "next", "train", "test"]), censored)
+
+
+def _decided(rows: pd.DataFrame) -> pd.DataFrame:
+    """With verdicts, what moved first, then by size."""
+    p = rows["p"].to_numpy(np.float64)
+    adjusted, done = np.full(len(p), np.nan), np.isfinite(p)
+    if done.any():
+        adjusted[done] = stats.false_discovery_control(p[done], method="bh")
+    moved = (adjusted < ALPHA) & (rows["size"].to_numpy(np.float64) >= SMALLEST)
+    verdict = np.where(~done, "cannot tell", np.where(moved, "moved", "stable"))
+    rows.insert(7, "p_adjusted", adjusted)
+    rows.insert(9, "verdict", verdict)
+    rank = pd.DataFrame({"moved": ~moved, "done": ~done, "size": -rows["size"].fillna(0)})
+    return rows.loc[rank.sort_values(["moved", "done", "size"], kind="stable").index].reset_index(drop=True)
+
+
+def _compared(following: list[np.ndarray], case: list[np.ndarray]) -> tuple[float, float, float]:
+    """Statistic, p and Cramer's V of two samples of rows that lie in cases.
+
+    The Pearson statistic is a weighted sum of chi-squares, whose weights are the eigenvalues of the weighted covariance
+    of the difference; it is compared with a multiple of a chi-square of the same mean and variance (Satterthwaite
+    1946). Rare categories are pooled, as Cochran (1954) asks.
+    """
+    codes, counts = np.unique(np.concatenate(following), return_counts=True)
+    n = np.array([len(part) for part in following], float)
+    rare = counts * n.min() / n.sum() < RARE
+    place = np.full(codes.max() + 1, -1)
+    place[codes[~rare]] = np.arange((~rare).sum())
+    k = int((~rare).sum()) + bool(rare.any())
+    if k < 2:
+        return 0.0, 1.0, 0.0
+    place[codes[rare]] = k - 1
+    shares = np.array([np.bincount(place[part], minlength=k) / len(part) for part in following])
+    pooled = (n[:, None] * shares).sum(axis=0) / n.sum()
+    covariance = np.zeros((k, k))
+    for part, whose in zip(following, case, strict=True):
+        members = np.unique(whose, return_inverse=True)[1]
+        m = int(members.max()) + 1
+        table = np.zeros((m, k))
+        np.add.at(table, (members, place[part]), 1.0)
+        off = (table - table.sum(axis=1, keepdims=True) * (table.sum(axis=0) / len(part))) / len(part)
+        covariance += off.T @ off * m / (m - 1)
+    apart, weight = shares[1] - shares[0], n.prod() / n.sum() / pooled
+    pearson = float((weight * apart**2).sum())
+    weighted = covariance * weight[:, None]
+    mean, square = np.trace(weighted), np.trace(weighted @ weighted)
+    size = float(np.sqrt(pearson / n.sum()))
+    if mean <= 0:  # all cases are alike within either part
+        return pearson, float(stats.chi2.sf(pearson, k - 1)), size
+    return pearson * mean / square, float(stats.chi2.sf(pearson * mean / square, mean**2 / square)), size
