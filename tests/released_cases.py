@@ -29,6 +29,7 @@ FLOW = {
 }
 FACTS = {"version": "1", "task": "sequence"}
 TEAMS = ("north", "south", "east")
+KNOWN = ("team", "channel", "worker", "agent", "amount")  # neither in the order of the alphabet nor all of few values
 
 
 def cases(n: int = 150, seed: int = 0) -> pd.DataFrame:
@@ -37,9 +38,11 @@ def cases(n: int = 150, seed: int = 0) -> pd.DataFrame:
     for number in range(n):
         time = pd.Timestamp("2025-01-01T08:00") + pd.Timedelta(hours=6 * number + float(rng.exponential(4)))
         team, amount, event, own = str(rng.choice(TEAMS)), round(float(rng.lognormal(3, 1)), 2), "Created", []
-        opened = time
+        opened, channel = time, str(rng.choice(["web", "phone"]))
         while event is not None:
-            own.append((f"t{number:04d}", event, time, opened, team, amount if rng.random() < 0.9 else None, len(own)))
+            people = f"w{rng.integers(25)}", f"a{rng.integers(30)} {team}"
+            known = (team, channel, *people, amount if rng.random() < 0.9 else None)
+            own.append((f"t{number:04d}", event, time, opened, len(own), *known))
             time += pd.Timedelta(seconds=round(3600 * float(rng.exponential(15 if team == "north" else 5))))
             following, shares = FLOW[event]
             event = following[rng.choice(len(following), p=shares)]
@@ -47,13 +50,12 @@ def cases(n: int = 150, seed: int = 0) -> pd.DataFrame:
         escalated = any(row[1] == "Escalated" for row in own)
         late = "yes" if rng.random() < (0.7 if escalated else 0.2) else "no"
         rows += [(*row, late) for row in own]
-    names = ["ticket", "step", "at", "opened", "team", "amount", "place", "late"]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(rows, columns=["ticket", "step", "at", "opened", "place", *KNOWN, "late"])
 
 
 def asked(path: Path, *, data: dict[str, object] | None = None, **more: object) -> Params:
     """Params of a log that lies there."""
-    roles = {"case": "ticket", "event": "step", "time": "at", "attributes": ("team", "amount"), "segments": ("team",)}
+    roles = {"case": "ticket", "event": "step", "time": "at", "attributes": KNOWN, "segments": ("team",)}
     sections = {
         "sequence": {"outcome": {"column": "late", "value": "yes"}},
         "search": {"trials": 1, "candidates": ["prior", "markov", "lightgbm"]},

@@ -22,13 +22,13 @@ from cxlab.data.catalog import by_sha256
 from cxlab.data.files import read_frame
 from cxlab.data.schema import Column, Schema, as_text, schema_of
 from cxlab.data.table import Source, Table, locate
+from cxlab.data.times import UNKNOWN, microseconds_of
 from cxlab.digest import sha256_of
 from cxlab.errors import DataError, ParamsError, listed, missing_column, unknown
 from cxlab.params import DataParams
 
 LONGEST_CASE = 10_000  # events of one case that are kept, the first ones: no person reads more, and memory is bounded
 _PARTS = re.compile(r"^\s*(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})(.*)$")
-_ZONE = re.compile(r"\d(?:Z|[+-]\d{2}:?\d{2})$")
 _CLOCK = re.compile(r"^(?:[ T]+\d{1,2}:\d{2}(?::\d{2})?)?\s*$")
 LATE_BY = pd.Timedelta(seconds=1)  # by which a time after its event is no rounding
 
@@ -84,10 +84,10 @@ class LogTable(Table):
         for name in self.frame.columns:
             if name in (self.roles.time, self.roles.opened):
                 continue
-            stamps = _as_times(self.frame[name], None)
+            stamps = _stamps(self.frame[name], self.roles.timezone)
             if stamps is None:
                 continue
-            late = int((_in_utc(stamps, self.roles.timezone) > time + LATE_BY).sum())
+            late = int((stamps > time + LATE_BY).sum())
             if late:
                 role = "an attribute" if name in self.roles.attributes else "not used"
                 found[str(name)] = f"{name}: {late:,} of {len(time):,} rows hold a time after their event ({role})."
@@ -206,47 +206,43 @@ def times_of(column: pd.Series, roles: DataParams) -> pd.Series:
     Raises:
         DataError: A value is no time, or it may be two.
     """
-    name, given = column.name, roles.time_format
-    if pd.api.types.is_datetime64_any_dtype(column):
-        return _in_utc(column, roles.timezone)
+    name = column.name
     if pd.api.types.is_numeric_dtype(column) and column.notna().any():
         raise DataError(f"{name!r} holds numbers such as {column.dropna().iloc[0]}; write times as 2026-01-31T10:00.")
-    form = given or sniffed_format(column)
-    found = _as_times(column, form)
-    if found is None or (found.isna() & column.notna()).any():
-        bad = column[column.notna() & (True if found is None else found.isna())]
+    form = roles.time_format
+    if form is None and not pd.api.types.is_datetime64_any_dtype(column):
+        form = sniffed_format(column)
+    found = microseconds_of(column, form, roles.timezone)
+    bad = column[(found == UNKNOWN) & column.notna().to_numpy()]
+    if len(bad):
         raise DataError(
             f"{name!r}: {len(bad):,} of {len(column):,} values are no times{f' as {form}' if form else ''} (row "
             f"{int(np.flatnonzero(column.index == bad.index[0])[0]) + 1:,}: {bad.iloc[0]!r}). Write them as "
             f"2026-01-31T10:00, or give their format as data.time_format, such as '%d/%m/%Y %H:%M'."
         )
-    return _in_utc(found, roles.timezone)
+    return _times(found, column)
 
 
-def _in_utc(times: pd.Series, timezone: str) -> pd.Series:
-    if times.dt.tz is None:
-        times = times.dt.tz_localize(timezone, ambiguous=False, nonexistent="shift_forward")
-    return times.dt.tz_convert("UTC").astype("datetime64[us, UTC]")
+def _times(moments: np.ndarray, column: pd.Series) -> pd.Series:
+    """Microseconds as a column of times in UTC."""
+    made = pd.Series(moments.view("datetime64[us]"), index=column.index, name=column.name)
+    return made.dt.tz_localize("UTC")
 
 
-def _as_times(column: pd.Series, form: str | None) -> pd.Series | None:
-    """Times of texts; None where hardly any is one."""
+def _stamps(column: pd.Series, timezone: str) -> pd.Series | None:
+    """A column as times; None where it holds none."""
     if pd.api.types.is_datetime64_any_dtype(column):
-        return _in_utc(column, "UTC")
-    if column.dtype != object and not pd.api.types.is_string_dtype(column):
+        return _times(microseconds_of(column, None, timezone), column)
+    some = column.dropna().head(50)
+    if pd.api.types.is_numeric_dtype(column) or not len(some):
         return None
-    if form is None:
-        some = column.dropna().head(50)
-        if not len(some) or pd.to_datetime(some, errors="coerce", format="ISO8601", utc=True).notna().mean() < 0.5:
-            form = _form(some)
-            if form is None:
-                return None
-    if form is None:
-        zoned = column.astype(str).str.contains(_ZONE).to_numpy()
-        read = pd.to_datetime(column, errors="coerce", format="ISO8601", utc=True)
-        return read if zoned.any() else read.dt.tz_localize(None)
-    found = pd.to_datetime(column, errors="coerce", format=form)
-    return found if found.dt.tz is None else found.dt.tz_convert("UTC")
+    texts = some.astype(str)
+    if texts.str.match(_PARTS).mean() >= 0.5:
+        form = _form(column.dropna())
+        return None if form is None else _times(microseconds_of(column, form, timezone), column)
+    if (microseconds_of(texts, None, timezone) == UNKNOWN).mean() > 0.5:
+        return None
+    return _times(microseconds_of(column, None, timezone), column)
 
 
 def sniffed_format(column: pd.Series) -> str | None:

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+FEW = 64  # rows up to which each value is looked up by itself
+
 
 @dataclass(frozen=True)
 class Matrix:
@@ -65,7 +67,7 @@ class Matrix:
             made[:, at : at + len(levels)] = one_hot(columns[name], levels)
             at += len(levels)
         for name, known in self.rates.items():
-            code, values = pd.factorize(columns[name])
+            code, values = pd.factorize(columns[name]) if n > FEW else (np.arange(n), columns[name])
             table = np.array([known.get(value, self.usual) for value in values], np.float32).reshape(
                 -1, len(self.usual)
             )
@@ -74,16 +76,16 @@ class Matrix:
         return made
 
     def plain(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        rates = {name: {value: list(row) for value, row in known.items()} for name, known in self.rates.items()}
-        levels = {name: list(values) for name, values in self.levels.items()}
+        """As JSON holds it; lists of pairs where the order tells which column of the matrix is which."""
+        rates = [[name, {value: list(row) for value, row in known.items()}] for name, known in self.rates.items()]
+        levels = [[name, list(values)] for name, values in self.levels.items()]
         return {"numbers": list(self.numbers), "levels": levels, "rates": rates, "usual": list(self.usual)}
 
     @classmethod
     def of_plain(cls, told: Mapping[str, Any]) -> Matrix:
         """The inverse of `plain`."""
-        levels = {name: tuple(values) for name, values in told["levels"].items()}
-        rates = {name: {value: tuple(row) for value, row in known.items()} for name, known in told["rates"].items()}
+        levels = {name: tuple(values) for name, values in told["levels"]}
+        rates = {name: {value: tuple(row) for value, row in known.items()} for name, known in told["rates"]}
         return cls(tuple(told["numbers"]), levels, rates, tuple(told["usual"]))
 
 

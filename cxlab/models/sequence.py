@@ -6,7 +6,6 @@ what may be searched, and append it to `CANDIDATES`.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,10 @@ from cxlab.data.log import LogTable
 from cxlab.data.split import Split
 from cxlab.data.table import Table
 from cxlab.errors import ParamsError
-from cxlab.features.encoder import REMEDY
 from cxlab.features.prefixes import LogRoles, PrefixSchema, feature_of, microseconds, prefix_schema
 from cxlab.metrics.classification import Metric
 from cxlab.metrics.multiclass import sequence_metrics
+from cxlab.models import sequence_nets
 from cxlab.models.ahead import facts_of, look_ahead
 from cxlab.models.markov import BETWEEN, KneserNey
 from cxlab.models.prefix_boost import PrefixBoost
@@ -58,7 +57,7 @@ def _net(kind: str) -> Any:
 
 def needs_torch(params: Params) -> str | None:  # noqa: ARG001
     """Why no network can be trained here."""
-    return None if find_spec("torch") is not None else f"Networks need torch: {REMEDY}."
+    return sequence_nets.available()
 
 
 CANDIDATES = (
@@ -155,7 +154,7 @@ TASK = Task(
     metrics,
     selection_metric="log_loss",
     many=True,
-    gain=0.001,
+    gain=0.0001,
     ground=ground,
     complete=complete,
 )

@@ -14,6 +14,7 @@ import pickletools
 import re
 import warnings
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -139,7 +140,7 @@ def holds_pickle(content: bytes) -> bool:
         try:
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 return any(holds_pickle(archive.read(item)) for item in archive.infolist())
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, ValueError):
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError, ValueError):
             return True  # an archive that can't be looked into is taken for the worst
     if content.startswith(ARRAYS):
         return False

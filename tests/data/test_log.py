@@ -99,6 +99,12 @@ def test_times_that_leave_no_doubt_are_read(values: list[str], first: str) -> No
     assert str(found.dtype) == "datetime64[us, UTC]"
 
 
+def test_a_time_with_an_offset_leaves_the_others_alone() -> None:
+    values = pd.Series(["2024-07-01T12:00:00+02:00", "2024-07-01T12:00:00"], name="t", dtype=object)
+    found = times_of(values, DataParams(**ROLES, timezone="UTC"))
+    assert found.dt.hour.tolist() == [10, 12]
+
+
 def test_naive_times_are_of_the_time_zone() -> None:
     found = times_of(pd.Series(["2024-07-01 12:00"], name="t"), DataParams(**ROLES, timezone="Europe/Berlin"))
     assert found.iloc[0] == pd.Timestamp("2024-07-01 10:00", tz="UTC")

@@ -81,17 +81,17 @@ def test_a_file_is_answered_as_its_rows_are(
     alike(read(out), expected)
 
 
-BAD = """ticket,step,at,team,amount
-b,Created,2026-01-31T10:00,north,1
-a,Created,2026-01-31T09:00,,2.5
-,Created,2026-01-31T09:00,north,1
-b,,2026-01-31T11:00,north,1
-c,Created,soon,north,1
-b,Assigned,2026-01-31T11:00,north,few
+BAD = """ticket,step,at,team,channel,worker,agent,amount
+b,Created,2026-01-31T10:00,north,web,w1,a1,1
+a,Created,2026-01-31T09:00,,,,,2.5
+,Created,2026-01-31T09:00,north,web,w1,a1,1
+b,,2026-01-31T11:00,north,web,w1,a1,1
+c,Created,soon,north,web,w1,a1,1
+b,Assigned,2026-01-31T11:00,north,web,w1,a1,few
 b,Assigned,2026-01-31T12:00
-d,Created,,north,1
-a,Resolved,2026-01-31T10:00,south,3
-c,Created,2026-13-31T09:00,north,1
+d,Created,,north,web,w1,a1,1
+a,Resolved,2026-01-31T10:00,south,web,w1,a1,3
+c,Created,2026-13-31T09:00,north,web,w1,a1,1
 """
 
 
@@ -112,11 +112,11 @@ def test_rows_that_cannot_be_read_are_told_and_cases_keep_their_row(bundle: Sequ
         ("5", "step is missing, must name what happened."),
         ("6", "at == 'soon', must be a time such as 2026-01-31T10:00."),
         ("7", "amount == 'few', must be a number."),
-        ("8", "3 fields, must be 5 as in the header. Mend the row."),
+        ("8", "3 fields, must be 8 as in the header. Mend the row."),
         ("9", "at is missing, must be a time such as 2026-01-31T10:00."),
         ("11", "at == '2026-13-31T09:00', must be a time such as 2026-01-31T10:00."),
     ]
-    assert side[2]["row"] == "c,Created,soon,north,1"
+    assert side[2]["row"] == "c,Created,soon,north,web,w1,a1,1"
 
 
 def test_days_first_are_read_where_that_is_beyond_doubt(
@@ -164,7 +164,7 @@ def test_cases_keep_their_type(bundle: SequenceBundle, open_cases: pd.DataFrame,
 
 
 def test_a_header_alone_is_answered_by_one(bundle: SequenceBundle, tmp_path: Path) -> None:
-    (tmp_path / "in.csv").write_text("ticket,step,at,team,amount\n")
+    (tmp_path / "in.csv").write_text("ticket,step,at,team,channel,worker,agent,amount\n")
     assert score_file(bundle, tmp_path / "in.csv", tmp_path / "out.csv").rows == 0
     assert (tmp_path / "out.csv").read_text().strip() == ",".join(bundle.outputs)
     (tmp_path / "other.csv").write_text("ticket,step\na,Created\n")
@@ -201,8 +201,10 @@ def test_cases_that_do_not_permit_are_nowhere(bundle: SequenceBundle, open_cases
 
 def test_events_of_one_time_stand_as_their_rows_do(bundle: SequenceBundle, tmp_path: Path) -> None:
     for place, steps in enumerate((("Created", "Escalated"), ("Escalated", "Created"))):
-        lines = [f"a,{step},2026-01-31T10:00,north,1" for step in steps]
-        (tmp_path / f"{place}.csv").write_text("\n".join(["ticket,step,at,team,amount", *lines]) + "\n")
+        lines = [f"a,{step},2026-01-31T10:00,north,web,w1,a1,1" for step in steps]
+        (tmp_path / f"{place}.csv").write_text(
+            "\n".join(["ticket,step,at,team,channel,worker,agent,amount", *lines]) + "\n"
+        )
         score_file(bundle, tmp_path / f"{place}.csv", tmp_path / f"{place}.out.csv")
     one, two = (read(tmp_path / f"{place}.out.csv") for place in (0, 1))
     assert one["probability"][0] != two["probability"][0]
