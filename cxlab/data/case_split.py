@@ -5,7 +5,7 @@ the field do, or with `split.cut` up to the moment at which the first test case 
 was not known then. A case that was still open is censored at its last event, not dropped: what is quick is known sooner
 than what is slow, so without it the quick would look likelier than it is (see `models.sequence.waited_for`).
 
-Validation inside the training part goes forwards over the later half of its cases, each fifth by those that began
+Validation inside the training part goes forwards over the later half of its cases, each third of it by those that began
 before; where cases are few they are cross-fitted at random instead, so that none is lost.
 """
 
@@ -22,6 +22,7 @@ from cxlab.params import SequenceParams, SplitParams
 FEWEST = 10  # cases
 FORWARD = 200  # training cases from which validation goes forwards in time
 NEVER = np.iinfo(np.int64).max
+FORWARD_FOLDS = 3  # each costs a training of every candidate; all of the later half is validated however many
 LEARNT_FROM = 0.5  # share of the training cases before the first that are validated
 
 
@@ -105,7 +106,7 @@ def _folds(cases: np.ndarray, judged: np.ndarray, seed: int, forward: bool) -> t
     """Forwards over the later half of the cases, or at random by case."""
     there = np.unique(cases)
     if forward:
-        edges = there[np.linspace(LEARNT_FROM * len(there), len(there), FOLDS + 1).astype(int)[:-1]]
+        edges = there[np.linspace(LEARNT_FROM * len(there), len(there), FORWARD_FOLDS + 1).astype(int)[:-1]]
         ends = np.append(edges[1:], there[-1] + 1)
         bounds = zip(edges, ends, strict=True)
         pairs = [

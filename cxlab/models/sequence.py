@@ -71,7 +71,9 @@ CANDIDATES = (
         space=Space(num_leaves=(4, 31, "log"), min_child_samples=(10, 200, "log"), reg_lambda=(1.0, 50.0, "log")),
     ),
     Candidate("gru", "a recurrent network (GRU)", _net("gru"), needs=needs_torch),
-    Candidate("transformer", "a small causal transformer", _net("transformer"), needs=needs_torch),
+    Candidate(
+        "transformer", "a small causal transformer", _net("transformer"), default={"epochs": 20}, needs=needs_torch
+    ),
 )
 
 
