@@ -135,9 +135,13 @@ def read_log(data: DataParams) -> LogTable:
     return LogTable(frame, data, source)
 
 
-def ordered(frame: pd.DataFrame, roles: DataParams) -> tuple[pd.DataFrame, list[str]]:
+def ordered(frame: pd.DataFrame, roles: DataParams, *, rank: pd.Series | None = None) -> tuple[pd.DataFrame, list[str]]:
     """Rows by case and in order, the case that began first first; and what was mended or left out.
 
+    Args:
+        frame: Rows in any order.
+        roles: Which column says what.
+        rank: By case, which of those that began at once comes first; None: by their names.
     Raises:
         DataError: A column is missing, a time cannot be read, or no row is left.
         ParamsError: A role is missing.
@@ -186,7 +190,9 @@ def ordered(frame: pd.DataFrame, roles: DataParams) -> tuple[pd.DataFrame, list[
     start = read.groupby(case, sort=False)[roles.opened or time].transform("first")
     if start.isna().any():
         raise DataError(f"{roles.opened!r} is missing in {int(start.isna().sum()):,} rows; it says when a case began.")
-    made = read.assign(_start=start).sort_values(["_start", case], kind="stable").drop(columns="_start")
+    tie = read[case] if rank is None else read[case].map(rank)
+    made = read.assign(_start=start, _tie=tie).sort_values(["_start", "_tie"], kind="stable")
+    made = made.drop(columns=["_start", "_tie"])
     return made.reset_index(drop=True), notes
 
 

@@ -106,7 +106,8 @@ def _log(params: Params, admitted: Admitted) -> LogTable:
         frame = pd.merge_asof(frame, known, on="occurred_at", by="customer_id")
     wanted = [*params.data.attributes, *params.data.segments, params.journey.value, params.journey.repeats]
     frame = _with_properties(frame, [name for name in wanted if name is not None and name not in frame])
-    made, notes = ordered(frame, params.data)
+    first = _plain(admitted.events)["customer_id"].drop_duplicates()  # no key of pseudonyms moves a case
+    made, notes = ordered(frame, params.data, rank=pd.Series(np.arange(len(first)), index=pd.Index(first)))
     content = pd.util.hash_pandas_object(made.drop(columns=list(KINDS)), index=False)
     source = Source(
         str(locate(params.data.path)),

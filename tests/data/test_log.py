@@ -58,6 +58,12 @@ def test_the_case_that_began_first_comes_first() -> None:
     assert told(ordered(rows, DataParams(**ROLES, opened="opened"))[0]) == ["a:x", "b:x"]
 
 
+def test_cases_that_began_at_once_come_by_name_or_by_rank() -> None:
+    rows = frame(("b", "x", "2024-01-01"), ("a", "x", "2024-01-01"))
+    assert told(ordered(rows, DataParams(**ROLES))[0]) == ["a:x", "b:x"]
+    assert told(ordered(rows, DataParams(**ROLES), rank=pd.Series({"b": 0, "a": 1}))[0]) == ["b:x", "a:x"]
+
+
 def test_rows_that_lack_something_are_counted() -> None:
     rows = frame(("a", "x", "2024-01-01"), (None, "x", "2024-01-01"), ("a", None, None), ("a", "y", None))
     made, notes = ordered(rows, DataParams(**ROLES))
