@@ -20,7 +20,7 @@ FLOORS = [
     {"evidence"},
     {"tracking"},
     {"release"},
-    {"serving"},
+    {"serving", "decide"},
     {"notebooks", "doctor"},
     {"cli"},
 ]
@@ -47,6 +47,7 @@ DOORS = {
     "rich": {"cli"},
     "ibis": {"features/reading", "journey"},
     "duckdb": {"features/reading", "journey"},
+    "tea_tasting": {"decide/experiments"},
     "plotly": {"journey"},
     "pandera": {"data/events"},
     "fastapi": {"serving/server", "serving/service", "serving/describe"},

@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import copy
 import os
-import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from cxlab.errors import ParamsError, listed, nearest
+from cxlab.errors import ParamsError
 from cxlab.params.events import EventsParams
 from cxlab.params.features import Outcome, load_features
+from cxlab.params.files import Section, checked, lay_over, read_yaml
 
 TASKS = ("churn", "intent", "sequence")
 ENCODER = "encoder"  # a name, or a path where it has a slash
@@ -49,11 +48,7 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class DataParams(_Section):
+class DataParams(Section):
     """Where the data lie and which column plays which role."""
 
     path: str
@@ -84,7 +79,7 @@ class DataParams(_Section):
     outcome_days: float = Field(0, ge=0)
 
 
-class SplitParams(_Section):
+class SplitParams(Section):
     """Which rows are kept for the one final test."""
 
     method: Literal["stratified", "time", "group"] = "stratified"
@@ -93,7 +88,7 @@ class SplitParams(_Section):
     cut: bool = False
 
 
-class SearchParams(_Section):
+class SearchParams(Section):
     """How long to search, among what, and how to choose."""
 
     candidates: tuple[str, ...] | None = None
@@ -103,7 +98,7 @@ class SearchParams(_Section):
     select: Literal["best", "simplest_within_noise"] = "best"
 
 
-class ValueParams(_Section):
+class ValueParams(Section):
     """What an action costs and earns, in the currency of your books."""
 
     contact_cost: float = Field(5.0, ge=0)
@@ -112,13 +107,13 @@ class ValueParams(_Section):
     capacity: float = Field(0.10, gt=0, le=1)
 
 
-class AbstainParams(_Section):
+class AbstainParams(Section):
     """When a model of many classes may say that it does not know."""
 
     max_false_rejection: float = Field(0.04, ge=0, lt=1)
 
 
-class OutcomeParams(_Section):
+class OutcomeParams(Section):
     """How a case ends, as far as it matters: an event that comes, or the last value of a column."""
 
     event: str | None = None
@@ -132,7 +127,7 @@ class OutcomeParams(_Section):
         return self
 
 
-class SequenceParams(_Section):
+class SequenceParams(Section):
     """What is asked of a case that is still open.
 
     Attributes:
@@ -150,7 +145,7 @@ class SequenceParams(_Section):
     precision: float = Field(0.8, gt=0, lt=1)
 
 
-class JourneyParams(_Section):
+class JourneyParams(Section):
     """What is looked at of journeys.
 
     Attributes:
@@ -165,7 +160,7 @@ class JourneyParams(_Section):
     """
 
     most: int = Field(20, ge=1)
-    states: dict[str, str] = {}
+    states: dict[str, str] = Field({})
     value: str | None = None
     stages: tuple[str, ...] = ()
     event: str | None = None
@@ -174,7 +169,7 @@ class JourneyParams(_Section):
     repeats: str | None = None
 
 
-class FairnessParams(_Section):
+class FairnessParams(Section):
     """Which differences between segments are judged, and how large they may be."""
 
     metrics: tuple[Literal["tpr", "fpr", "selection_rate", "precision", "auc", "calibration_error"], ...] = (
@@ -185,7 +180,7 @@ class FairnessParams(_Section):
     min_group: int = Field(50, ge=1)
 
 
-class Params(_Section):
+class Params(Section):
     """All that a run may be told.
 
     Attributes:
@@ -282,16 +277,11 @@ def load_params(path: str | Path, overrides: Sequence[str] = ()) -> Params:
         ParamsError: The file is not there or not YAML, a key is unknown, or a value does not fit.
     """
     path = Path(path).absolute()
-    tree = _read_yaml(path)
-    tree = _resolve(tree, path.parent)
+    tree = _resolve(read_yaml(path), path.parent)
     for override in overrides:
-        _override(tree, override)
+        lay_over(tree, override, given=_from_here)
     _declare(tree)
-    try:
-        return Params.model_validate(tree)
-    except ValidationError as error:
-        problems = [_explain(item) for item in error.errors()]
-        raise ParamsError(f"{path.name}: " + "\n".join(dict.fromkeys(problems))) from None
+    return checked(tree, Params, path.name)
 
 
 def load_events(path: str | Path, overrides: Sequence[str] = ()) -> tuple[EventsParams, str]:
@@ -304,7 +294,7 @@ def load_events(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Events
         ParamsError: The file does not fit, or has no such section.
     """
     path = Path(path)
-    tree = _read_yaml(path.absolute())
+    tree = read_yaml(path.absolute())
     if "features" in tree:
         if overrides:
             raise ParamsError(f"--set {overrides[0]!r} changes a params file; {path.name} lists features alone.")
@@ -319,23 +309,6 @@ def load_events(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Events
     if params.events is None:
         raise ParamsError(f"{path.name} has no events section; it says how events become rows. See params/churn.yaml.")
     return params.events, params.data.timezone
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        siblings = [item.name for item in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise ParamsError(f"No params file {path}.{nearest(path.name, siblings)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path} cannot be read as a params file: {error}.") from None
-    try:
-        tree = yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise ParamsError(f"{path.name} is not YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ParamsError(f"{path.name} holds no keys; it needs at least name and data.path.")
-    return tree
 
 
 def _resolve(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -363,53 +336,13 @@ def _declare(tree: dict[str, Any]) -> None:
         events |= {"label": said, "horizon_days": declared.label.horizon, "purge_days": declared.label.purge}
 
 
+def _from_here(dotted: str, value: Any) -> Any:
+    """A path that was given on the command line."""
+    if dotted in PATHS and isinstance(value, str) and (dotted != ENCODER or "/" in value):
+        return resolve_path(value, Path.cwd())
+    return value
+
+
 def resolve_path(path: str, folder: Path) -> str:
     """An absolute path, or the name of a catalogued data set as it is."""
     return path if path.startswith(CATALOG) else os.path.normpath(folder / Path(path).expanduser())
-
-
-def _override(tree: dict[str, Any], override: str) -> None:
-    dotted, equals, text = override.partition("=")
-    keys = dotted.strip().split(".")
-    if not equals or not all(keys):
-        raise ParamsError(f"--set {override!r} has no value; write --set search.budget_s=10.")
-    try:
-        value = yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError):
-        raise ParamsError(f"--set {override!r}: {text!r} is not a YAML value.") from None
-    if dotted in PATHS and isinstance(value, str) and (dotted != ENCODER or "/" in value):
-        value = resolve_path(value, Path.cwd())
-    node = tree
-    for key in keys[:-1]:
-        if not isinstance(node.get(key), dict):
-            node[key] = {}
-        node = node[key]
-    node[keys[-1]] = value
-
-
-def _section(keys: Sequence[Any]) -> type[BaseModel]:
-    model: type[BaseModel] = Params
-    for key in keys:
-        annotation = model.model_fields[str(key)].annotation if str(key) in model.model_fields else None
-        options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-        inner = [item for item in options if isinstance(item, type) and issubclass(item, BaseModel)]
-        if not inner:
-            return model
-        model = inner[0]
-    return model
-
-
-def _explain(item: Any) -> str:
-    keys = [key for key in item["loc"] if isinstance(key, str)]
-    dotted = ".".join(keys)
-    value = item.get("input")
-    if item["type"] == "extra_forbidden":
-        known = list(_section(keys[:-1]).model_fields)
-        return f"Key {dotted!r} is not known.{nearest(keys[-1], known)} Keys there: {listed(known)}."
-    if item["type"] == "missing":
-        return f"Key {dotted!r} is missing; give it in the file or with --set {dotted}=..."
-    if item["type"] == "literal_error":
-        options = [str(option) for option in get_args(_section(keys[:-1]).model_fields[keys[-1]].annotation)]
-        return f"{dotted} == {value!r}, must be one of {listed(options)}.{nearest(str(value), options)}"
-    rule = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"{dotted} == {value!r}, must be {rule}." if dotted else rule

@@ -12,9 +12,10 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from cxlab.params.features import Days, Feature, Label, Outcome
+from cxlab.params.files import Section
 
 Purpose = Literal["service", "analytics", "personalisation", "marketing"]
 
@@ -24,11 +25,7 @@ def _moment(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class EventThresholds(_Section):
+class EventThresholds(Section):
     """From where on a check of events says no.
 
     Attributes:
@@ -63,7 +60,7 @@ class EventThresholds(_Section):
     least: int = Field(200, ge=20)
 
 
-class ConsentParams(_Section):
+class ConsentParams(Section):
     """What events are used for, and on what ground where a customer said nothing.
 
     Attributes:
@@ -75,11 +72,11 @@ class ConsentParams(_Section):
 
     purpose: Purpose = "analytics"
     legitimate_interest: tuple[Purpose, ...] = ("analytics",)
-    compatible: dict[Purpose, tuple[Purpose, ...]] = {"service": ("analytics",)}
-    retention: dict[Purpose, float] = {}
+    compatible: dict[Purpose, tuple[Purpose, ...]] = Field({"service": ("analytics",)})
+    retention: dict[Purpose, float] = Field({})
 
 
-class IdentityParams(_Section):
+class IdentityParams(Section):
     """How identifiers become customers; see `cxlab.data.identity.Caps`.
 
     Attributes:
@@ -97,7 +94,7 @@ class IdentityParams(_Section):
     decisions: str | None = None
 
 
-class AttributesParams(_Section):
+class AttributesParams(Section):
     """A table of customers.
 
     Attributes:
@@ -111,7 +108,7 @@ class AttributesParams(_Section):
     columns: tuple[str, ...] = ()
 
 
-class EventsParams(_Section):
+class EventsParams(Section):
     """Raw events to rows: whose, at which cutoffs, with which features and which outcome.
 
     Attributes:
