@@ -63,6 +63,27 @@ def test_a_log_in_disorder_is_learnt_from(tmp_path: Path, cxlab: Callable[..., A
     assert {item["name"] for item in facts["candidates"]} >= {"prior", "markov"}
 
 
+def test_another_log_is_held_against_what_was_learnt_from(tmp_path: Path, cxlab: Callable[..., Any]) -> None:
+    assert cxlab(*said(tmp_path, tickets(120)), "--set", "name=desk", "--json")[0] == 0
+    tickets(120, seed=5).to_csv(tmp_path / "same.csv", index=False)
+    moved = tickets(120, seed=5)
+    moved.loc[moved["event"] == moved["event"].mode()[0], "event"] = "a new kind"
+    moved.to_csv(tmp_path / "moved.csv", index=False)
+    status, out, err = cxlab("drift", "desk", "1", tmp_path / "same.csv", "--json")
+    facts = json.loads(out)
+    assert (status, facts["moved"], facts["transitions_moved"]) == (0, False, []), err
+    assert {"(next event)", "event"} <= {row["column"] for row in facts["drift"]}
+    status, out, _ = cxlab("drift", "desk", "1", tmp_path / "moved.csv", "--json")
+    assert (status, json.loads(out)["moved"]) == (1, True)
+    status, out, _ = cxlab("drift", "desk", "1", tmp_path / "same.csv")
+    assert status == 0
+    assert "What comes after each event" in out
+    moved.drop(columns="event").to_csv(tmp_path / "less.csv", index=False)
+    status, out, err = cxlab("drift", "desk", "1", tmp_path / "less.csv")
+    assert (status, out) == (2, "")
+    assert "Column 'event' is not in the data" in err
+
+
 def test_the_quality_of_a_log(tmp_path: Path, cxlab: Callable[..., Any]) -> None:
     tickets(60).to_csv(tmp_path / "log.csv", index=False)
     params = tmp_path / "p.yaml"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cxlab.cli.shown import AsJson, Model, Version, emit, out, say, show, span
 from cxlab.display import records
+
+if TYPE_CHECKING:
+    from cxlab.evidence.drift import DriftReport
+    from cxlab.evidence.sequence_transitions import TransitionDrift
 
 
 def compare(
@@ -60,41 +64,45 @@ def report(model: Model, version: Version, as_json: AsJson = False) -> None:
 def drift(
     model: Model,
     version: Version,
-    current: Annotated[Path, typer.Argument(help="A CSV or Parquet file with the model's columns.")],
+    current: Annotated[Path, typer.Argument(help="A CSV or Parquet file with the model's columns, or a log of cases.")],
     as_json: AsJson = False,
 ) -> None:
     """Hold data against what a version learnt from. Exit 1 if anything that matters moved."""
     from cxlab.data.files import read_frame
     from cxlab.evidence.drift import drift_between
+    from cxlab.evidence.sequence_drift import log_drift
+    from cxlab.features.table import load_log
     from cxlab.tracking.registry import open_version
     from cxlab.tracking.reports import report_of
 
-    frame, _ = read_frame(current)
     subject, filed = open_version(model, version), report_of(model, version)
-    threshold = None if subject.many else filed.facts["threshold"]["value"]
-    found = drift_between(subject, frame, importance=filed.weights, threshold=threshold)
+    transitions = None
+    if subject.params.task == "sequence":
+        found, transitions = log_drift(subject, load_log(subject.params, current), importance=filed.weights)
+    else:
+        threshold = None if subject.many else filed.facts["threshold"]["value"]
+        found = drift_between(subject, read_frame(current)[0], importance=filed.weights, threshold=threshold)
+    _show_drift(found, transitions, f"{current.name} against the training data of {subject.name}", as_json)
+    raise typer.Exit(1 if found.moved or (transitions is not None and transitions.moved) else 0)
+
+
+def _show_drift(found: DriftReport, transitions: TransitionDrift | None, title: str, as_json: bool) -> None:
     rows = records(found.frame())
     if as_json:
         values = {name: item._asdict() for name, item in found.estimated.values.items()}
         performance = None if found.performance is None else records(found.performance.frame())
-        emit({"drift": rows, "estimated": values, "performance": performance, "moved": found.moved})
-    else:
-        columns = [
-            "column",
-            "verdict",
-            "weight",
-            "test",
-            "p_adjusted",
-            "missing_reference",
-            "missing_current",
-            "reason",
-        ]
-        show(f"{current.name} against the training data of {subject.name}", rows, columns)
-        out.print(found.note, highlight=False)
-        show(
-            "Performance, estimated from the scores alone",
-            records(found.estimated.frame()),
-            ["metric", "value", "low", "high"],
-        )
-        out.print(found.estimated.note, highlight=False)
-    raise typer.Exit(1 if found.moved else 0)
+        facts: dict[str, Any] = {"drift": rows, "estimated": values, "performance": performance, "moved": found.moved}
+        if transitions is not None:
+            facts |= {"transitions": records(transitions.frame()), "transitions_moved": transitions.moved}
+        emit(facts)
+        return
+    columns = ["column", "verdict", "weight", "test", "p_adjusted", "missing_reference", "missing_current", "reason"]
+    show(title, rows, columns)
+    out.print(found.note, highlight=False)
+    if transitions is not None:
+        columns = ["event", "verdict", "n_train", "n_test", "p_adjusted", "size", "reason"]
+        show("What comes after each event, training against now", records(transitions.frame()), columns)
+        out.print(transitions.note, highlight=False)
+    title = "Performance, estimated from the scores alone"
+    show(title, records(found.estimated.frame()), ["metric", "value", "low", "high"])
+    out.print(found.estimated.note, highlight=False)

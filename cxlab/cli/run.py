@@ -127,10 +127,9 @@ def _direct(overrides: list[str]) -> dict[str, Any]:
 def _refuse_early(params: Params, *, trains: bool) -> None:
     """What is wrong with the data stops here, before a kernel starts; of events, that they are there."""
     from cxlab.data.files import head
-    from cxlab.data.split import make_split
     from cxlab.data.table import locate
     from cxlab.features.table import load_table
-    from cxlab.models.training import chosen_candidates, task_of
+    from cxlab.models.training import chosen_candidates, split_of, task_of
     from cxlab.places import store_folder
 
     store_folder()
@@ -140,13 +139,9 @@ def _refuse_early(params: Params, *, trains: bool) -> None:
     table = load_table(params)
     table.check_roles()
     task = task_of(params.task)
-    if not trains and task.ground is not None:
-        return
-    chosen_candidates(task, params)
-    if task.ground is not None:
-        task.ground(table, params)
-    else:
-        make_split(table, task.outcome(table), params.split)
+    if trains or task.split is None:
+        chosen_candidates(task, params)
+        split_of(table, params)
 
 
 def _absolute(override: str) -> str:

@@ -43,7 +43,7 @@ def split_cases(table: LogTable, params: SplitParams, sequence: SequenceParams) 
     n = int(cases[-1]) + 1
     if n < FEWEST:
         raise DataError(f"The log has {n:,} cases, must have at least {FEWEST} to train and to test.")
-    when, known = _known(table)
+    when, known = table.when, _known(table)
     if params.method == "time":
         test_case, border = _latest(table, params.test)
     elif params.method == "group":
@@ -62,8 +62,7 @@ def split_cases(table: LogTable, params: SplitParams, sequence: SequenceParams) 
         )
     # Where clocks run backwards a later event may be before the border though an earlier one is not.
     certain &= np.append(np.diff(train) == 1, True) | np.append(np.diff(cases[train]) != 0, True)
-    place = np.arange(len(cases)) - np.flatnonzero(np.append(True, cases[1:] != cases[:-1]))[cases]
-    judged = (place + 1 >= sequence.min_prefix) & (known < NEVER)
+    judged = (table.seen >= sequence.min_prefix) & (known < NEVER)
     judged[train[~certain]] = False
     if not judged[test_case[cases]].any():
         raise DataError(
@@ -77,24 +76,18 @@ def split_cases(table: LogTable, params: SplitParams, sequence: SequenceParams) 
     return Split(train, test, folds, params.method, purged, forward, judged, censored, border)
 
 
-def _known(table: LogTable) -> tuple[np.ndarray, np.ndarray]:
-    """When each row happened, and when it was known what came next: never, where the case is open. Microseconds."""
-    roles, cases = table.roles, table.cases
-    when = table.frame[str(roles.time)].dt.as_unit("us").astype("int64").to_numpy()
-    last = np.append(cases[1:] != cases[:-1], True)
-    known = np.where(last, when, np.append(when[1:], 0))
-    if roles.ends:
-        ended = table.frame[str(roles.event)].astype(str).isin(roles.ends).to_numpy()
-        if not ended.any():
-            raise DataError(f"data.ends == {list(roles.ends)}: no event of {roles.event!r} is called so.")
-        known = np.where(last & ~ended, NEVER, known)
-    return when, known
+def _known(table: LogTable) -> np.ndarray:
+    """When it was known what came after each row: never, where the case is open. Microseconds."""
+    roles = table.roles
+    if roles.ends and not table.frame[str(roles.event)].astype(str).isin(roles.ends).any():
+        raise DataError(f"data.ends == {list(roles.ends)}: no event of {roles.event!r} is called so.")
+    known = np.where(table.last, table.when, np.append(table.when[1:], 0))
+    return np.where(table.last & ~table.ended, NEVER, known)
 
 
 def _latest(table: LogTable, share: float) -> tuple[np.ndarray, int]:
     """Which cases test, and when the first of them began."""
-    begins = np.append(True, table.cases[1:] != table.cases[:-1])
-    start = table.opened[begins].dt.as_unit("us").astype("int64").to_numpy()
+    start = table.opened[table.begins].dt.as_unit("us").astype("int64").to_numpy()
     moments, first = np.unique(start, return_index=True)  # cases are in the order of their starts
     if len(moments) < 2:
         raise DataError("All cases began at the same time, so none is later than others. Write split.method: group.")

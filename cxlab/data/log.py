@@ -48,6 +48,34 @@ class LogTable(Table):
         return np.cumsum(np.append(True, case[1:] != case[:-1])) - 1
 
     @functools.cached_property
+    def when(self) -> np.ndarray:
+        """When each row happened, in microseconds since 1970, shape (n,)."""
+        return pd.DatetimeIndex(self.frame[str(self.roles.time)]).as_unit("us").asi8  # type: ignore[attr-defined]
+
+    @functools.cached_property
+    def begins(self) -> np.ndarray:
+        """Whether each row is the first of its case, shape (n,)."""
+        return np.append(True, self.cases[1:] != self.cases[:-1])
+
+    @functools.cached_property
+    def seen(self) -> np.ndarray:
+        """Events of its case up to each row, itself among them, shape (n,)."""
+        return np.arange(len(self.cases)) - np.flatnonzero(self.begins)[self.cases] + 1
+
+    @functools.cached_property
+    def last(self) -> np.ndarray:
+        """Whether each row is the last of its case, shape (n,)."""
+        return np.append(self.begins[1:], True)
+
+    @functools.cached_property
+    def ended(self) -> np.ndarray:
+        """Whether each row's case has ended, shape (n,): its last event ends cases, or none is declared to do so."""
+        if not self.roles.ends:
+            return np.ones(len(self.cases), bool)
+        closing = as_text(self.frame[str(self.roles.event)][self.last]).isin(self.roles.ends).to_numpy()
+        return closing[self.cases]
+
+    @functools.cached_property
     def opened(self) -> pd.Series:
         """When each row's case began: the declared column, else the case's first event, in UTC."""
         roles = self.roles

@@ -192,8 +192,7 @@ def _known_after(table: LogTable) -> Answer:
 
 def _leak_suspects(table: LogTable) -> Answer:
     """Attributes that tell the next event alone, far better than the last event does; by halves of the cases."""
-    last = np.append(table.cases[1:] != table.cases[:-1], True)
-    rows = np.flatnonzero(~last)
+    rows = np.flatnonzero(~table.last)
     if len(rows) < LEAST:
         return (
             "cannot_tell",
@@ -246,14 +245,11 @@ def _late_timestamps(table: LogTable) -> Answer:
 
 
 def _open_cases(table: LogTable) -> Answer:
-    roles = table.roles
-    last = np.append(table.cases[1:] != table.cases[:-1], True)
     n = int(table.cases[-1]) + 1
-    if not roles.ends:
+    if not table.roles.ends:
         said = "data.ends names no event, so every case counts as ended with its last row, also one that was still open"
         return "cannot_tell", 0, f"{said} when the log was written. Name the events that end a case."
-    ended = as_text(table.frame[str(roles.event)])[last].isin(roles.ends)
-    still = int((~ended).sum())
+    still = int((~table.ended[table.last]).sum())
     return "pass", still, f"{still:,} of {n:,} cases are still open; they count for as long as they were seen."
 
 

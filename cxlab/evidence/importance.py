@@ -126,7 +126,7 @@ def _stretch(n: int) -> float:
 
 
 def _losses(model: Model, encoded: pd.DataFrame, y: np.ndarray) -> np.ndarray:
-    p = clipped(model.calibrator.apply(model.uncalibrated(encoded)))
+    p = clipped(model.calibrated(encoded))
     return -np.where(y == 1, np.log(p), np.log1p(-p))
 
 

@@ -12,18 +12,22 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
+from cxlab.data.log import LogTable
 from cxlab.data.schema import Column, Schema
+from cxlab.errors import DataError
 from cxlab.evidence.drift import Drift, DriftReport, compare_samples
 from cxlab.evidence.estimate import MOST_ROWS, Estimated, _bends
 from cxlab.evidence.fairness import READING, Audit, segments_of
 from cxlab.evidence.groups import draws, measure, partitions
 from cxlab.evidence.sequence_importance import BEFORE, COUNTS, LAST, LENGTH, SINCE
-from cxlab.evidence.sequence_rows import Prefixes, one_each, some_cases
+from cxlab.evidence.sequence_rows import Prefixes, matched, one_each, probabilities, some_cases
+from cxlab.evidence.sequence_transitions import TransitionDrift, transitions_to
 from cxlab.evidence.verdicts import ANSWERS, COLUMNS, GAPS, gaps, judged
-from cxlab.features.prefixes import HOUR, Cases, microseconds
+from cxlab.features.prefixes import HOUR, Cases, PrefixSchema, microseconds
 from cxlab.metrics.bootstrap import interval, resampled
 from cxlab.metrics.sample import Sample
 from cxlab.models.calibration import clipped
+from cxlab.models.subject import Subject
 
 NEXT = "(next event)"  # what the model says
 GAP, SEEN = "(hours since the event before)", "(events so far)"
@@ -56,30 +60,97 @@ def sequence_drift(prefixes: Prefixes, *, importance: Mapping[str, float] | None
         importance: What the model decides by, by the names of `feature_groups`; None weighs all alike.
         seed: Of the rows drawn.
     """
-    subject, roles = prefixes.subject, prefixes.schema.roles
-    schema = Schema((*prefixes.schema.columns, Column(GAP, "number"), Column(SEEN, "number")))
-    parts = []
-    for rows in (subject.train, subject.test):
-        cases = Cases.of(rows[roles.case])
-        when = microseconds(rows[roles.time])
-        gap = np.where(cases.place == 0, np.nan, np.maximum(np.diff(when, prepend=when[:1]), 0) / HOUR)
-        added = rows.assign(**{GAP: gap, SEEN: cases.place + 1})
-        parts.append(added.iloc[one_each(cases.code, seed)])
-    whose = prefixes.table.cases[subject.valid_rows], prefixes.case[prefixes.judged]
-    valid, test = (one_each(case, seed) for case in whose)
-    before, now = subject.score_valid[valid], prefixes.score[test]
-    names = np.array(prefixes.schema.labels, object)
+    whose = prefixes.case[prefixes.judged]
+    return _drifted(prefixes.subject, prefixes.subject.test, prefixes.score, whose, importance, seed)
+
+
+def log_drift(
+    subject: Subject, log: LogTable, *, importance: Mapping[str, float] | None = None, seed: int = 0
+) -> tuple[DriftReport, TransitionDrift]:
+    """Another log against the training cases of a model: its columns, what the model says of it, and what follows what.
+
+    Cases of it may be open still, and shorter for that: they are held against rows of training cases with as many
+    events. The model speaks at each row from enough events on, and transitions are counted where it is known what came
+    next.
+
+    Args:
+        subject: The model and its data.
+        log: The other log, as `load_table` reads it.
+        importance: As for `sequence_drift`.
+        seed: Of the rows drawn.
+    Raises:
+        DataError: No case of the log has enough events.
+    """
+    schema, least = subject.model.schema, subject.params.sequence.min_prefix
+    assert isinstance(schema, PrefixSchema) and isinstance(subject.table, LogTable)
+    asked = np.flatnonzero(log.seen >= least)
+    if not len(asked):
+        raise DataError(f"No case of the log has {least} events, from which on the model speaks.")
+    score = probabilities(subject.model, schema.encode(log.frame), asked)
+    found = _drifted(subject, log.frame, score, log.cases[asked], importance, seed, seen=log.seen[asked])
+    return found, transitions_to(log, schema, subject.table, subject.split)
+
+
+def _drifted(  # noqa: PLR0917
+    subject: Subject,
+    rows: pd.DataFrame,
+    score: np.ndarray,
+    whose: np.ndarray,
+    importance: Mapping[str, float] | None,
+    seed: int,
+    seen: np.ndarray | None = None,
+) -> DriftReport:
+    """Cases against the training cases.
+
+    Args:
+        subject: The model and its data.
+        rows: The cases, whole or up to now.
+        score: What the model says at some of their rows, shape (n, k).
+        whose: The case of each of those, shape (n,).
+        importance: As for `sequence_drift`.
+        seed: Of the rows drawn.
+        seen: Events up to each of those, where cases may be open: training rows then have as many.
+    """
+    schema = subject.model.schema
+    assert isinstance(schema, PrefixSchema) and isinstance(subject.table, LogTable)
+    table, at = subject.table, subject.valid_rows
+    drawn = one_each(whose, seed)
+    now_rows = _timed(rows, schema).iloc[one_each(Cases.of(rows[schema.roles.case]).code, seed)]
+    trained, compared = _timed(subject.train, schema), [*schema.columns, Column(GAP, "number")]
+    own = table.cases[subject.split.train]
+    if seen is None:
+        valid, learnt = one_each(table.cases[at], seed), one_each(own, seed)
+        compared.append(Column(SEEN, "number"))
+    else:
+        valid = matched(table.cases[at], table.seen[at], seen[drawn], seed)
+        tested = subject.split.test[subject.judged]
+        same = matched(table.cases[tested], table.seen[tested], seen[drawn], seed)
+        learnt = matched(own, trained[SEEN].to_numpy(), now_rows[SEEN].to_numpy(), seed)
+    before, names = subject.score_valid[valid], np.array(schema.labels, object)
+    # Training rows were scored by other fits, which matters where all that is compared may be quiet.
+    said = before if seen is None else subject.score_test[same]
     weights = None
     if importance is not None:
-        weights = {column.name: importance[column.name] for column in prefixes.schema.attributes}
-        weights[roles.event] = max(importance[name] for name in (LAST, BEFORE, COUNTS))
-        weights |= {GAP: importance[SINCE], SEEN: importance[LENGTH]}
-    said = {NEXT: (names[before.argmax(axis=1)], names[now.argmax(axis=1)])}
-    reference, current = parts
-    found = compare_samples(reference, current, schema, importance=weights, said=said)
-    estimated = estimate_by_case(prefixes.confidence, whose[1], calibrated_on=before.max(axis=1), seed=seed)
-    drift = SequenceDrift(found.rows, found.findings, found.n_reference, found.n_current)
-    return DriftReport(drift, estimated, None)
+        weights = {column.name: importance[column.name] for column in schema.attributes}
+        weights[schema.roles.event] = max(importance[name] for name in (LAST, BEFORE, COUNTS))
+        weights |= {GAP: importance[SINCE], SEEN: importance[LENGTH]} if seen is None else {GAP: importance[SINCE]}
+    found = compare_samples(
+        trained.iloc[learnt],
+        now_rows,
+        Schema(tuple(compared)),
+        importance=weights,
+        said={NEXT: tuple(names[part.argmax(axis=1)] for part in (said, score[drawn]))},
+    )
+    confidence = np.minimum(score.max(axis=1), 1.0)
+    estimated = estimate_by_case(confidence, whose, calibrated_on=before.max(axis=1), seed=seed)
+    return DriftReport(SequenceDrift(found.rows, found.findings, found.n_reference, found.n_current), estimated, None)
+
+
+def _timed(rows: pd.DataFrame, schema: PrefixSchema) -> pd.DataFrame:
+    """Rows with the time since the event before and the events so far."""
+    cases, when = Cases.of(rows[schema.roles.case]), microseconds(rows[schema.roles.time])
+    gap = np.where(cases.place == 0, np.nan, np.maximum(np.diff(when, prepend=when[:1]), 0) / HOUR)
+    return rows.assign(**{GAP: gap, SEEN: cases.place + 1})
 
 
 class SequenceEstimated(Estimated):

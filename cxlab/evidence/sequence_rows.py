@@ -15,6 +15,8 @@ from cxlab.models.subject import Subject, subject_of
 from cxlab.models.task import Model
 from cxlab.models.training import Training
 
+FREQUENT = 0.05  # share of rows from which on their number of events is matched in full
+
 
 @dataclass(frozen=True)
 class Prefixes:
@@ -63,9 +65,8 @@ class Prefixes:
     @property
     def waiting(self) -> np.ndarray:
         """Whether a prediction is asked for at each row of the log: enough events, and none that ends a case."""
-        place = np.arange(len(self.table.cases)) - np.searchsorted(self.table.cases, self.table.cases)
         ends = self.table.frame[str(self.table.roles.event)].astype(str).isin(self.table.roles.ends).to_numpy()
-        return (place + 1 >= self.subject.params.sequence.min_prefix) & ~ends
+        return (self.table.seen >= self.subject.params.sequence.min_prefix) & ~ends
 
 
 def prefixes_of(training: Training) -> Prefixes:
@@ -107,11 +108,36 @@ def one_each(case: np.ndarray, seed: int) -> np.ndarray:
     return np.sort(order[np.unique(case[order], return_index=True)[1]])
 
 
+def matched(case: np.ndarray, seen: np.ndarray, like: np.ndarray, seed: int) -> np.ndarray:
+    """Positions of random rows, at most one of each case, with as many events seen as other rows have.
+
+    One random row of each case is kept or not, by how much rarer its number of events is here than there (rejection
+    sampling, von Neumann 1951). Numbers that few of the other rows have may stay rarer here.
+
+    Args:
+        case: Whose each row is, shape (n,).
+        seen: Events up to each row, >= 1, shape (n,); above 8 they are matched in bins that grow by a half.
+        like: Events seen of the rows to be matched, shape (m,).
+        seed: Of the draw.
+    """
+    drawn = one_each(case, seed)
+    here, there = (_bin(part) for part in (seen[drawn], like))
+    bins = int(max(here.max(), there.max())) + 1
+    given, wanted = (np.bincount(part, minlength=bins) for part in (here, there))
+    rarer = wanted / np.maximum(given, 1)
+    most = rarer[wanted >= FREQUENT * len(like)].max()
+    return drawn[np.random.default_rng([seed, 1]).random(len(drawn)) * most < rarer[here]]
+
+
+def _bin(seen: np.ndarray) -> np.ndarray:
+    return np.where(seen <= 8, seen, 8 + np.floor(np.log(np.maximum(seen, 8) / 8) / np.log(1.5))).astype(int)
+
+
 def probabilities(model: Model, X: pd.DataFrame, at: np.ndarray) -> np.ndarray:
     """What a model says at some positions of encoded whole cases, shape (len(at), k).
 
     Networks read the events before from the rows before; all others read a row by itself.
     """
     if any(isinstance(member, SequenceNet) for member in model.members):
-        return model.calibrator.apply(model.uncalibrated(X))[at]
-    return model.calibrator.apply(model.uncalibrated(X.iloc[at]))
+        return model.calibrated(X)[at]
+    return model.calibrated(X.iloc[at])

@@ -7,8 +7,9 @@ found.frame()       # one row an event
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from cxlab.data.log import LogTable
 from cxlab.data.split import Split
 from cxlab.display import GREY, PALETTE, Result, axes, sentence
 from cxlab.evidence.shift import ALPHA, RARE
-from cxlab.features.prefixes import Cases, PrefixSchema
+from cxlab.features.prefixes import PrefixSchema
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,6 +85,22 @@ class TransitionDrift(Result):
         return ax
 
 
+class _Rows(NamedTuple):
+    """Rows of which it is known what came next, as codes: their events, what followed, and whose they are."""
+
+    events: np.ndarray
+    following: np.ndarray
+    case: np.ndarray
+
+    def at(self, which: np.ndarray) -> _Rows:
+        return _Rows(*(part[which] for part in self))
+
+
+def _rows_of(table: LogTable, schema: PrefixSchema) -> _Rows:
+    frame = table.frame
+    return _Rows(schema.codes(frame[schema.roles.event]), schema.following(frame), table.cases)
+
+
 def transition_drift(table: LogTable, schema: PrefixSchema, split: Split) -> TransitionDrift:
     """Compares what follows each event in training and in test cases.
 
@@ -92,38 +109,59 @@ def transition_drift(table: LogTable, schema: PrefixSchema, split: Split) -> Tra
         schema: Which events there are.
         split: Which rows trained and which tested.
     """
-    frame = table.frame
-    cases = Cases.of(frame[schema.roles.case])
-    known = ~cases.last
-    if table.roles.ends:
-        known |= frame[schema.roles.event].astype(str).isin(table.roles.ends).to_numpy()
-    else:
-        known[:] = True  # every case counts as ended
-    if split.censored is not None:
-        known[split.train[split.censored]] = False
-    events, following = schema.codes(frame[schema.roles.event]), schema.following(frame)
-    parts = [rows[known[rows]] for rows in (split.train, split.test)]
-    labels, lines, shares = schema.labels, [], []
+    known, rows = ~table.last | table.ended, _rows_of(table, schema)
+    censored = _censor(known, split)
+    before, now = (rows.at(part[known[part]]) for part in (split.train, split.test))
+    return _compare_rows(before, now, schema.labels, censored)
+
+
+def transitions_to(log: LogTable, schema: PrefixSchema, table: LogTable, split: Split) -> TransitionDrift:
+    """Compares what follows each event in training cases and in another log, whose cases may be open.
+
+    Where no event is declared to end a case, ends of cases are not compared.
+
+    Args:
+        log: The other log.
+        schema: Which events there are.
+        table: The log of the training cases.
+        split: Which of its rows trained.
+    """
+    ends = bool(table.roles.ends)
+    known, there = (~each.last | (each.ended & ends) for each in (table, log))
+    censored = _censor(known, split)
+    before = _rows_of(table, schema).at(split.train[known[split.train]])
+    return _compare_rows(before, _rows_of(log, schema).at(np.flatnonzero(there)), schema.labels, censored)
+
+
+def _censor(known: np.ndarray, split: Split) -> int:
+    """Marks the training rows that were censored as not known, and counts them."""
+    if split.censored is None:
+        return 0
+    known[split.train[split.censored]] = False
+    return len(split.censored)
+
+
+def _compare_rows(before: _Rows, now: _Rows, labels: Sequence[str], censored: int) -> TransitionDrift:
+    lines, shares, names = [], [], np.array(labels, object)
     for code in range(len(labels) - 1):
-        own = [rows[events[rows] == code] for rows in parts]
-        n, distinct = [len(rows) for rows in own], [len(np.unique(cases.code[rows])) for rows in own]
+        own = [part.at(part.events == code) for part in (before, now)]
+        n, distinct = [len(part.case) for part in own], [len(np.unique(part.case)) for part in own]
         if not sum(n):
             continue
-        counted = [np.bincount(following[rows], minlength=len(labels)) for rows in own]
+        counted = [np.bincount(part.following, minlength=len(labels)) for part in own]
         if min(distinct) < FEWEST:
             few = f"{distinct[0]:,} training and {distinct[1]:,} test cases, must be at least {FEWEST} of both"
             lines.append((labels[code], n[0], distinct[0], n[1], distinct[1], np.nan, np.nan, np.nan, few))
             continue
-        statistic, p, size = _compared([following[rows] for rows in own], [cases.code[rows] for rows in own])
-        before, now = (count / count.sum() for count in counted)
-        most = int(np.argmax(np.abs(now - before)))
-        said = f"{labels[most]!r} went from {before[most]:.1%} to {now[most]:.1%}"
+        statistic, p, size = _compared([part.following for part in own], [part.case for part in own])
+        was, is_ = (count / count.sum() for count in counted)
+        most = int(np.argmax(np.abs(is_ - was)))
+        said = f"{labels[most]!r} went from {was[most]:.1%} to {is_[most]:.1%}"
         lines.append((labels[code], n[0], distinct[0], n[1], distinct[1], statistic, p, size, said))
         seen = np.flatnonzero(counted[0] + counted[1])
-        shares += [(labels[code], labels[then], before[then], now[then]) for then in seen]
-    names = ["event", "n_train", "cases_train", "n_test", "cases_test", "statistic", "p", "size", "reason"]
-    rows = _decided(pd.DataFrame(lines, columns=names))
-    censored = 0 if split.censored is None else len(split.censored)
+        shares += [(labels[code], names[then], was[then], is_[then]) for then in seen]
+    columns = ["event", "n_train", "cases_train", "n_test", "cases_test", "statistic", "p", "size", "reason"]
+    rows = _decided(pd.DataFrame(lines, columns=columns))
     return TransitionDrift(rows, pd.DataFrame(shares, columns=["event", "next", "train", "test"]), censored)
 
 

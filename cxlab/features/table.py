@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,18 @@ def load_table(params: Params, *, admitted: Admitted | None = None) -> Table:
         raise ParamsError("events.label is missing; say which event is the outcome, and events.horizon_days.")
     admitted = admit_events(params) if admitted is None else admitted
     return _table(params, admitted, features_of(admitted, params.events))
+
+
+def load_log(params: Params, path: str | Path) -> LogTable:
+    """Another log in the columns and roles of a sequence's params; segments may be missing there.
+
+    Raises:
+        DataError: A file cannot be read, or no row is left.
+    """
+    data = params.data.model_copy(update={"path": str(Path(path).absolute()), "segments": ()})
+    log = load_table(params.model_copy(update={"data": data}))
+    assert isinstance(log, LogTable)
+    return log
 
 
 def admit_events(params: Params, *, at: datetime | None = None) -> Admitted:

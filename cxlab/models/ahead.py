@@ -1,6 +1,6 @@
 """What lies ahead of a case besides its next event: when that comes, how long the case will last, and how it will end.
 
-    ahead = look_ahead(schema, table, split, params)      # learnt from training cases
+    ahead = look_ahead(schema, X, table, split, params)   # learnt from training cases
     ahead.columns(X)                                      # by name, each of shape (n,)
 
 Times are distributions from discrete-time hazards, so intervals and "within 30, 60, 90 days" come from one model, and
@@ -20,7 +20,7 @@ from cxlab.data.log import LogTable
 from cxlab.data.schema import as_text
 from cxlab.data.split import Split
 from cxlab.errors import DataError, ParamsError, missing_column, unknown
-from cxlab.features.prefixes import DAY, HOUR, Cases, PrefixSchema, microseconds
+from cxlab.features.prefixes import DAY, HOUR, Cases, PrefixSchema
 from cxlab.models import calibration
 from cxlab.models.hazard import CalibratedTimes, DiscreteHazard
 from cxlab.models.prefix_boost import PrefixBoost, PrefixMatrix
@@ -30,7 +30,6 @@ from cxlab.params import Params, SequenceParams
 TOP = 3  # events that are named
 MOST = 30_000  # rows that a distribution of times is learnt from, of cases drawn at random
 NEXT, REST, OUTCOME = "next", "rest", "outcome"
-UNIT = {NEXT: HOUR, REST: DAY, OUTCOME: DAY}
 NAMES = {NEXT: "next_hours", REST: "rest_days"}
 
 
@@ -72,15 +71,10 @@ def facts_of(table: LogTable, asked: SequenceParams, until: int | None = None) -
     Raises:
         DataError: No event, or no value, is the outcome.
     """
-    roles, cases = table.roles, table.cases
-    when = microseconds(table.frame[str(roles.time)])
+    roles, cases, when, last, ended = table.roles, table.cases, table.when, table.last, table.ended
     border = int(when.max()) + 1 if until is None else until
-    last = np.append(cases[1:] != cases[:-1], True)
     final = np.flatnonzero(last)[cases]
-    ended = np.ones(len(cases), bool)
     events = as_text(table.frame[str(roles.event)]).to_numpy(object)
-    if roles.ends:
-        ended = np.isin(events, roles.ends)[final]
     following = np.where(last, when, np.append(when[1:], 0))
     made = {
         NEXT: _durations(when, following, ~last, ~(last & ended), border, HOUR),

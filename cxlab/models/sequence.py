@@ -17,7 +17,7 @@ from cxlab.data.log import LogTable
 from cxlab.data.split import Split
 from cxlab.data.table import Table
 from cxlab.errors import ParamsError
-from cxlab.features.prefixes import LogRoles, PrefixSchema, feature_of, microseconds, prefix_schema
+from cxlab.features.prefixes import LogRoles, PrefixSchema, feature_of, prefix_schema
 from cxlab.metrics.classification import Metric
 from cxlab.metrics.multiclass import sequence_metrics
 from cxlab.models import sequence_nets
@@ -83,21 +83,27 @@ def roles_of(data: DataParams) -> LogRoles:
     return LogRoles(**named, order=data.order, opened=data.opened, attributes=data.attributes, timezone=data.timezone)
 
 
-def ground(table: Table, params: Params) -> Ground:
-    """Prefixes of training cases, and what came next.
+def split(table: Table, params: Params) -> Split:
+    """Which cases train and which test, where what is asked of the log is in it.
 
     Raises:
-        DataError: There are too few cases.
+        DataError: There are too few cases, or the outcome is not in the log.
         ParamsError: The split is none for logs.
     """
     if not isinstance(table, LogTable):
         raise ParamsError("The task sequence reads a log: load it with cxlab.load_table(params).")
-    split = split_cases(table, params.split, params.sequence)
-    facts_of(table, params.sequence)  # what is asked of the log is in it
-    schema = prefix_schema(table.frame.iloc[split.train], roles_of(params.data))
-    X = schema.encode(table.frame.iloc[split.train])
-    y = waited_for(schema.following(table.frame)[split.train], X, table, split)
-    return Ground(schema, split, X, y, params.split.seed, schema.labels, table.cases)
+    facts_of(table, params.sequence)
+    return split_cases(table, params.split, params.sequence)
+
+
+def ground(table: Table, params: Params) -> Ground:
+    """Prefixes of training cases, and what came next."""
+    parts = split(table, params)
+    assert isinstance(table, LogTable)
+    schema = prefix_schema(table.frame.iloc[parts.train], roles_of(params.data))
+    X = schema.encode(table.frame.iloc[parts.train])
+    y = waited_for(schema.following(table.frame)[parts.train], X, table, parts)
+    return Ground(schema, parts, X, y, params.split.seed, schema.labels, table.cases)
 
 
 def waited_for(y: np.ndarray, X: pd.DataFrame, table: LogTable, split: Split) -> np.ndarray:
@@ -110,13 +116,14 @@ def waited_for(y: np.ndarray, X: pd.DataFrame, table: LogTable, split: Split) ->
     """
     if split.censored is None or not len(split.censored):
         return y
-    when = microseconds(table.frame[str(table.roles.time)])[split.train]
+    when = table.when[split.train]
     last = np.append(np.diff(table.cases[split.train]) != 0, True)
     wait = np.where(last, 0, np.append(when[1:], 0) - when)  # the end comes with the last event
     waiting = np.zeros(len(y), bool)
     waiting[split.censored] = True
     wait[waiting] = int(split.border or 0) - when[waiting]
     rng, made = np.random.default_rng(split.border), y.copy()
+    commonest = np.bincount(y[~waiting]).argmax()
     one = pd.factorize(X["event"])[0]
     two = pd.factorize(X["event"] + BETWEEN + X["event_1"])[0]
     for row in split.censored:
@@ -127,11 +134,8 @@ def waited_for(y: np.ndarray, X: pd.DataFrame, table: LogTable, split: Split) ->
                 made[row] = y[rng.choice(longer)]
                 break
         else:
-            if len(givers):
-                made[row] = y[givers[wait[givers].argmax()]]
-            else:
-                made[row] = len(X)  # replaced below
-    return np.where(made == len(X), np.bincount(y[~waiting]).argmax(), made)
+            made[row] = y[givers[wait[givers].argmax()]] if len(givers) else commonest
+    return made
 
 
 def outcome(table: Table, part: Any = None) -> np.ndarray:  # noqa: ARG001
@@ -157,6 +161,7 @@ TASK = Task(
     selection_metric="log_loss",
     many=True,
     gain=0.0001,
+    split=split,
     ground=ground,
     complete=complete,
 )

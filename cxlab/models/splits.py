@@ -24,18 +24,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class SplitGap(Result):
-    """The same candidate under a random and under a temporal split.
+class _Gap(Result):
+    """One candidate, fitted in two ways.
 
     Attributes:
-        rows: One a split; empty where no column tells time.
-        model: The candidate that was fitted under both.
+        rows: One a way, named in the first column, with its figure and interval; empty where there is no second way.
+        model: The candidate.
     """
 
     rows: pd.DataFrame = field(repr=False)
     model: str
 
-    title: ClassVar[str] = "The same model under two splits"
+    drawn: ClassVar[str]
+    absent: ClassVar[str]
 
     @property
     def applies(self) -> bool:
@@ -43,12 +44,11 @@ class SplitGap(Result):
 
     @property
     def note(self) -> str:  # type: ignore[override]
-        if not self.applies:
-            return NO_TIME
-        random, temporal = self.rows["value"]
-        apart = self.rows["low"].iloc[0] > self.rows["high"].iloc[1]
-        told = "the world moved" if apart else "no difference beyond noise"
-        return f"{self.model}: random split {random:.3f}, temporal {temporal:.3f}; {told}. Expect the latter."
+        return self._told(*self.rows["value"]) if self.applies else self.absent
+
+    def _told(self, one: float, other: float) -> str:
+        """Both figures in words."""
+        raise NotImplementedError
 
     def frame(self) -> pd.DataFrame:
         return self.rows
@@ -56,8 +56,43 @@ class SplitGap(Result):
     def plot(self) -> Axes:
         if not self.applies:
             return sentence(self.title, self.note)
-        ax = axes("ROC AUC of the same model under two splits, 95 % interval", height=2.2)
-        return interval_plot(ax, self.rows["split"].tolist(), self.rows["value"], self.rows["low"], self.rows["high"])
+        rows = self.rows
+        return interval_plot(
+            axes(self.drawn, height=2.2), rows.iloc[:, 0].tolist(), rows["value"], rows["low"], rows["high"]
+        )
+
+
+class SplitGap(_Gap):
+    """The same candidate under a random and under a temporal split."""
+
+    title: ClassVar[str] = "The same model under two splits"
+    drawn: ClassVar[str] = "ROC AUC of the same model under two splits, 95 % interval"
+    absent: ClassVar[str] = NO_TIME
+
+    def _told(self, one: float, other: float) -> str:
+        apart = self.rows["low"].iloc[0] > self.rows["high"].iloc[1]
+        told = "the world moved" if apart else "no difference beyond noise"
+        return f"{self.model}: random split {one:.3f}, temporal {other:.3f}; {told}. Expect the latter."
+
+
+class BorderGap(_Gap):
+    """The same candidate, taught by whole cases and by what was known when the test part began."""
+
+    title: ClassVar[str] = "The same model, with and without what happened later"
+    drawn: ClassVar[str] = "Log loss of the same model on the same test rows, 95 % interval"
+    absent: ClassVar[str] = "Not applicable: cases are not split by time, or training was cut at the border already."
+
+    def _told(self, one: float, other: float) -> str:
+        return (
+            f"{self.model}: log loss {one:.3f} where training cases are learnt from to their end, {other:.3f} where "
+            "nothing after the test part began is known. The second is what to expect of a model trained that day."
+        )
+
+
+def _shares(training: Training) -> dict[str, float]:
+    """What the selected model is made of: candidates and their weights."""
+    chosen = training.selected
+    return training[chosen].settings if chosen == BLEND else {chosen: 1.0}
 
 
 def compare_splits(training: Training, *, metric: str = "roc_auc") -> SplitGap:
@@ -74,7 +109,7 @@ def compare_splits(training: Training, *, metric: str = "roc_auc") -> SplitGap:
         return SplitGap(pd.DataFrame(columns=columns), training.selected)
     task = task_of(params.task)
     y, seed = task.outcome(table), params.split.seed
-    shares = training[training.selected].settings if training.selected == BLEND else {training.selected: 1.0}
+    shares = _shares(training)
     builders = {candidate.name: candidate.build for candidate in task.candidates}
     rows = []
     for method, title in (("stratified", "random"), ("time", "temporal")):
@@ -92,46 +127,6 @@ def compare_splits(training: Training, *, metric: str = "roc_auc") -> SplitGap:
     return SplitGap(pd.DataFrame(rows, columns=columns), training.selected)
 
 
-@dataclass(frozen=True, repr=False)
-class BorderGap(Result):
-    """The same candidate, taught by whole cases and by what was known when the test part began.
-
-    Attributes:
-        rows: One a training; empty where the split is not by time, or was cut already.
-        model: The candidate that was fitted on both.
-    """
-
-    rows: pd.DataFrame = field(repr=False)
-    model: str
-
-    title: ClassVar[str] = "The same model, with and without what happened later"
-
-    @property
-    def applies(self) -> bool:
-        return not self.rows.empty
-
-    @property
-    def note(self) -> str:  # type: ignore[override]
-        if not self.applies:
-            return "Not applicable: cases are not split by time, or training was cut at the border already."
-        whole, cut = self.rows["value"]
-        return (
-            f"{self.model}: log loss {whole:.3f} where training cases are learnt from to their end, {cut:.3f} where "
-            "nothing after the test part began is known. The second is what to expect of a model trained that day."
-        )
-
-    def frame(self) -> pd.DataFrame:
-        return self.rows
-
-    def plot(self) -> Axes:
-        if not self.applies:
-            return sentence(self.title, self.note)
-        ax = axes("Log loss of the same model on the same test rows, 95 % interval", height=2.2)
-        return interval_plot(
-            ax, self.rows["training"].tolist(), self.rows["value"], self.rows["low"], self.rows["high"]
-        )
-
-
 def compare_borders(training: Training) -> BorderGap:
     """Fits the selected model of a log again, at its settings, on what was known when the test part began.
 
@@ -144,7 +139,7 @@ def compare_borders(training: Training) -> BorderGap:
         return BorderGap(pd.DataFrame(columns=columns), training.selected)
     task = task_of(params.task)
     assert task.ground is not None
-    shares = training[training.selected].settings if training.selected == BLEND else {training.selected: 1.0}
+    shares = _shares(training)
     candidates = {item.name: item for item in chosen_candidates(task, params)[0]}
     cut = task.ground(
         training.table, params.model_copy(update={"split": params.split.model_copy(update={"cut": True})})

@@ -91,7 +91,8 @@ class Task:
             shape (n,).
         doubts: A model of it may say that it does not know.
         gain: Share of the loss that a member must save to join a blend, for each makes the model larger and slower.
-        ground: (table, params) to what candidates learn from, where rows are not split and cast one by one.
+        split: (table, params) to which rows train and test, where rows are not split one by one.
+        ground: (table, params) to what candidates learn from, where rows are not cast one by one.
         complete: Called with (model, ground, table, params) once a model is selected: it learns what else is asked.
     """
 
@@ -103,6 +104,7 @@ class Task:
     many: bool = False
     doubts: bool = False
     gain: float = 0.01
+    split: Callable[[Table, Params], Split] | None = None
     ground: Callable[[Table, Params], Ground] | None = None
     complete: Callable[[Model, Ground, Table, Params], None] | None = None
 
@@ -225,9 +227,13 @@ class Model(ClassifierMixin, BaseEstimator):
         found = self.raw(encoded)
         return found if self.labels is None else softmax(found, axis=1)
 
+    def calibrated(self, encoded: pd.DataFrame) -> np.ndarray:
+        """Probabilities of cast rows, shaped as `uncalibrated`."""
+        return self.calibrator.apply(self.uncalibrated(encoded))
+
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         """Probabilities of raw rows, shape (n, classes)."""
-        found = self.calibrator.apply(self.uncalibrated(self.schema.encode(X)))
+        found = self.calibrated(self.schema.encode(X))
         return np.column_stack([1 - found, found]) if self.labels is None else found
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:

@@ -297,6 +297,19 @@ class Bench(Ground):
         return Model(self.schema, members, weights, calibrator, self.labels)
 
 
+def split_of(table: Table, params: Params) -> Split:
+    """Which rows train and which test, as the task splits them.
+
+    Raises:
+        DataError: The table is too small to be split, or does not hold what is asked of it.
+        ParamsError: The split is none for such data.
+    """
+    task = task_of(params.task)
+    if task.split is not None:
+        return task.split(table, params)
+    return make_split(table, task.outcome(table), params.split)
+
+
 def _bench(task: Task, table: Table, params: Params) -> Bench:
     if task.ground is not None:
         made = task.ground(table, params)

@@ -314,5 +314,5 @@ def said(model: Model, log: pd.DataFrame) -> np.ndarray:
     columns = model.ahead.columns(encoded)
     names = [name for name in ("outcome",) if name in columns]
     names += [name for name in columns if name != "outcome"]
-    probability = model.calibrator.apply(model.uncalibrated(encoded))
+    probability = model.calibrated(encoded)
     return np.column_stack([probability, *compared({name: columns[name] for name in names})])

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cxlab.data.case_split import split_cases
-from cxlab.data.log import LogTable
-from cxlab.data.split import make_split
 from cxlab.digest import canonical, sha256, sha256_of
 from cxlab.errors import DataError, ParamsError, StoreError, listed, nearest
 from cxlab.features.table import load_table
@@ -19,7 +16,7 @@ from cxlab.models.deep import FineTuned
 from cxlab.models.sequence_nets import SequenceNet
 from cxlab.models.subject import Subject
 from cxlab.models.task import Model, encoder_of
-from cxlab.models.training import Training, task_of
+from cxlab.models.training import Training, split_of
 from cxlab.params import Params
 from cxlab.tracking.artifacts import fetched
 from cxlab.tracking.flavor import input_fields
@@ -182,11 +179,7 @@ def open_version(name: str, version: str) -> Subject:
             else "gives other rows now: events, consents or their age"
         )
         raise StoreError(f"The data that {what} learnt from have changed: {params.data.path} {why}.")
-    if isinstance(table, LogTable):
-        split = split_cases(table, params.split, params.sequence)
-    else:
-        split = make_split(table, task_of(params.task).outcome(table), params.split)
-    return Subject(what, params, table, split, model, read_scores(scores, "score"))
+    return Subject(what, params, table, split_of(table, params), model, read_scores(scores, "score"))
 
 
 def find_version(client: MlflowClient, name: str, version: str) -> Any:

@@ -36,8 +36,11 @@ class Filed:
 
     @property
     def weights(self) -> dict[str, float]:
-        """How much the model uses each column, summing to one."""
-        return {row["feature"]: row["share"] for row in self.facts["importance"]}
+        """How much the model uses each column: shares, or of a model that is not trees the loss that each saves."""
+        told = self.facts["importance"]
+        if any(row["share"] is None for row in told):
+            return {row["feature"]: max(row["value"], 0.0) for row in told}
+        return {row["feature"]: row["share"] for row in told}
 
 
 def report_of(name: str, version: str) -> Filed:
