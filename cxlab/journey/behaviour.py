@@ -39,13 +39,13 @@ from cxlab.journey.behaviour_groups import (
     choose,
     everybody,
     one_blob,
-    one_thread,
     scored,
     some,
     stability,
 )
 from cxlab.journey.events import Steps, steps
 from cxlab.metrics.bootstrap import wilson
+from cxlab.metrics.groupings import one_thread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

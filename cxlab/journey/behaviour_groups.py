@@ -15,14 +15,15 @@ anew; where there is none, there are no segments.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+
+from cxlab.metrics.groupings import best_jaccard
 
 Array = np.ndarray
 Method = Literal["kmeans", "hdbscan"]
@@ -199,27 +200,6 @@ def stability(points: Array, codes: Array, method: Method, k: int, seed: int) ->
     held = np.isfinite(best)
     jaccard = np.where(held, best, 0).sum(axis=0) / np.where(held.any(axis=0), held.sum(axis=0), np.nan)
     return Stability(jaccard, np.array([adjusted_rand_score(one, other) for one, other in pairwise(others)]))
-
-
-def best_jaccard(codes: Array, again: Array, k: int) -> Array:
-    """Each group's Jaccard similarity with the group of another grouping that is most like it, shape (k,).
-
-    Args:
-        codes: Numbers below k, or -1 for none, shape (n,).
-        again: The other grouping of the same rows.
-    Returns:
-        In [0, 1]; NaN where a group has no row.
-    Examples:
-        >>> best_jaccard(np.array([0, 0, 1, -1]), np.array([5, 5, 5, 2]), 2)
-        array([0.66666667, 0.33333333])
-    """
-    both = np.zeros((k, int(again.max(initial=0)) + 1))
-    joint = (codes >= 0) & (again >= 0)
-    np.add.at(both, (codes[joint], again[joint]), 1)
-    own = np.bincount(codes[codes >= 0], minlength=k)
-    other = np.bincount(again[again >= 0], minlength=both.shape[1])
-    most = (both / np.maximum(own[:, None] + other - both, 1)).max(axis=1)
-    return np.where(own > 0, most, np.nan)
 
 
 def scored(points: Array, ks: Sequence[int | None], method: Method, seed: int) -> Array:
@@ -422,13 +402,3 @@ class OneProcess:
         near = 2 + (last - first) // 40
         place = np.searchsorted(self.short[0], pair * DAY + clock) + np.floor((2 * rng.random(len(pair)) - 1) * near)
         return self.short[1][np.clip(place.astype(np.int64), first, last)]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One core: sums that threads share out are not the same twice, and on busy machines threads wait for others."""
-    import sklearn.cluster  # noqa: F401  # what is loaded later would not be held back
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
-        yield

@@ -258,13 +258,13 @@ def foresee(model: Model, rows: pd.DataFrame) -> pd.DataFrame:
     schema, labels = model.schema, model.labels
     if not isinstance(schema, PrefixSchema) or labels is None:
         raise ParamsError("This model is not of the task sequence: ask predict_proba.")
-    probability = model.predict_proba(rows)
-    last = Cases.of(rows[schema.roles.case]).last
+    encoded = schema.encode(rows)
+    probability, last = model.calibrated(encoded), Cases.of(rows[schema.roles.case]).last
     ranked = np.argsort(-probability[last], axis=1, kind="stable")[:, :TOP]
     made: dict[str, np.ndarray] = {"case": rows.loc[last, schema.roles.case].to_numpy()}
     for place in range(ranked.shape[1]):
         code, ending = ranked[:, place], f"_{place + 1}" if place else ""
         made[f"next_event{ending}"] = np.array(labels, object)[code]
         made[f"probability{ending}"] = np.take_along_axis(probability[last], code[:, None], axis=1)[:, 0]
-    ahead = {} if model.ahead is None else model.ahead.columns(schema.encode(rows).iloc[np.flatnonzero(last)])
+    ahead = {} if model.ahead is None else model.ahead.columns(encoded.iloc[np.flatnonzero(last)])
     return pd.DataFrame(made | ahead)

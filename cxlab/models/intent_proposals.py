@@ -29,6 +29,7 @@ import pandas as pd
 
 from cxlab.display import PALETTE, Result, axes, sentence
 from cxlab.errors import DataError, ParamsError
+from cxlab.metrics.groupings import one_thread
 from cxlab.models.topic_groups import NONE, stability
 from cxlab.models.topic_words import (
     VectorSpace,
@@ -36,7 +37,6 @@ from cxlab.models.topic_words import (
     check_vectors,
     examples,
     keywords,
-    one_thread,
     read,
     short,
     words_of,

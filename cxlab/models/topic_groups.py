@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from cxlab.errors import ParamsError
+from cxlab.metrics.groupings import best_jaccard
 
 Array = np.ndarray
 Method = Literal["kmeans", "hdbscan"]
@@ -146,24 +147,3 @@ def stability(
         best[draw] = best_jaccard(codes[rows], again(points[rows], draw), k)
     seen = np.isfinite(best)
     return np.where(seen, best, 0).sum(axis=0) / np.where(seen.any(axis=0), seen.sum(axis=0), np.nan)
-
-
-def best_jaccard(codes: Array, again: Array, k: int) -> Array:
-    """Each group's Jaccard similarity with the group of another grouping that is most like it, shape (k,).
-
-    Args:
-        codes: Numbers below k, or -1 for none, shape (n,).
-        again: The other grouping of the same rows.
-    Returns:
-        In [0, 1]; NaN where a group has no row.
-    Examples:
-        >>> best_jaccard(np.array([0, 0, 1, -1]), np.array([5, 5, 5, 2]), 2)
-        array([0.66666667, 0.33333333])
-    """
-    others = int(again.max(initial=0)) + 1
-    both = np.zeros((k, others))
-    joint = (codes >= 0) & (again >= 0)
-    np.add.at(both, (codes[joint], again[joint]), 1)
-    own, other = np.bincount(codes[codes >= 0], minlength=k), np.bincount(again[again >= 0], minlength=others)
-    most = (both / np.maximum(own[:, None] + other - both, 1)).max(axis=1)
-    return np.where(own > 0, most, np.nan)

@@ -13,8 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -201,16 +200,6 @@ def examples(texts: list[str], near: Array) -> str:
         if len(chosen) == EXAMPLES:
             break
     return BETWEEN.join(chosen.values())
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One core: sums that threads share out are not the same twice, and on busy machines threads wait for others."""
-    import sklearn.cluster  # noqa: F401  # what is loaded later would not be held back
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
-        yield
 
 
 def _held(said: list[list[str]], vocabulary: dict[str, int]) -> sparse.csr_array:

@@ -37,8 +37,9 @@ from cxlab.data.schema import is_missing
 from cxlab.display import GREY, PALETTE, Result, axes, sentence
 from cxlab.errors import DataError, ParamsError, unknown
 from cxlab.metrics.bootstrap import wilson
+from cxlab.metrics.groupings import one_thread
 from cxlab.models.topic_groups import METHODS, NONE, Method, grouped, nearest_centre, stable
-from cxlab.models.topic_words import VectorSpace, WordSpace, check_vectors, examples, keywords, one_thread, read, short
+from cxlab.models.topic_words import VectorSpace, WordSpace, check_vectors, examples, keywords, read, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

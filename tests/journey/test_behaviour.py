@@ -14,7 +14,7 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from cxlab.errors import DataError, ParamsError
 from cxlab.journey.behaviour import NOBODY, Behaviours, find_behaviours
 from cxlab.journey.behaviour_features import GROUPS, Recipe
-from cxlab.journey.behaviour_groups import OneProcess, best_jaccard, silhouette
+from cxlab.journey.behaviour_groups import OneProcess, silhouette
 from cxlab.journey.events import steps
 
 KINDS = ("browse", "buy", "call", "chat", "pay")
@@ -77,16 +77,6 @@ def test_the_silhouette_is_that_of_scikit_learn(rows: list[tuple[int, int, int]]
     if 2 <= groups < there.sum():
         expected = silhouette_score(points[there], codes[there]) * there.mean()
     assert silhouette(distances, codes) == pytest.approx(expected)
-
-
-@given(st.lists(st.tuples(st.integers(-1, 3), st.integers(-1, 4)), min_size=1, max_size=30))
-def test_the_best_jaccard_is_that_of_the_long_way(pairs: list[tuple[int, int]]) -> None:
-    codes, again = (np.array(side) for side in zip(*pairs, strict=True))
-    for group, got in enumerate(best_jaccard(codes, again, 4)):
-        own = set(np.flatnonzero(codes == group))
-        others = [set(np.flatnonzero(again == other)) for other in range(5)]
-        expected = max(len(own & other) / len(own | other) for other in others) if own else np.nan
-        assert got == pytest.approx(expected, nan_ok=True)
 
 
 @settings(max_examples=8)

@@ -17,7 +17,6 @@ from sklearn.metrics import adjusted_rand_score
 from cxlab.data.world import simulate
 from cxlab.errors import CxlabError, DataError, ParamsError
 from cxlab.models.intent_proposals import Proposals, propose_intents
-from cxlab.models.topic_groups import best_jaccard
 from cxlab.models.topic_trends import MOVING, _slopes
 from cxlab.models.topic_words import WordSpace, read, words_of
 from cxlab.models.topics import Topics, find_topics
@@ -105,16 +104,6 @@ def test_a_text_seen_before_gets_its_topic_again_and_the_counts_add_up(texts: li
     assert frame["stability"].dropna().between(0, 1).all()
     same = pd.Series(topics.topic).groupby([read([text])[0] for text in texts]).nunique()
     assert (same == 1).all()  # one text, one topic
-
-
-@given(st.lists(st.tuples(st.integers(-1, 3), st.integers(-1, 4)), min_size=1, max_size=30))
-def test_the_best_jaccard_is_that_of_the_long_way(pairs: list[tuple[int, int]]) -> None:
-    codes, again = (np.array(side) for side in zip(*pairs, strict=True))
-    for group, got in enumerate(best_jaccard(codes, again, 4)):
-        own = set(np.flatnonzero(codes == group))
-        others = [set(np.flatnonzero(again == other)) for other in range(5)]
-        expected = max(len(own & other) / len(own | other) for other in others) if own else np.nan
-        assert got == pytest.approx(expected, nan_ok=True)
 
 
 @pytest.mark.parametrize("seed", range(4))
