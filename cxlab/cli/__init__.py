@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import typer
 
-from cxlab.cli import data, events, evidence, house, release, run
+from cxlab.cli import data, decide, events, evidence, house, release, run
 from cxlab.cli.shown import stop
 from cxlab.errors import CxlabError
 
@@ -45,6 +45,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(data.app, name="data")
+app.add_typer(decide.app, name="decide")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(house.lab)
 
 

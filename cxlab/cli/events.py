@@ -22,7 +22,7 @@ def simulate(
     """Simulate a service company: its customers, their events, and the truth beside them.
 
     The usual holds consent withdrawals, incidents and late events. Further plants: leak, bias, drift,
-    broken_identities, duplicates, clock_skew.
+    broken_identities, duplicates, clock_skew, bad_calls.
     """
     from cxlab.data.world import simulate as make
 

@@ -323,6 +323,20 @@ def late(world: World) -> bool:
     return bool(((first.received_at - first.occurred_at) > pd.Timedelta(days=1)).mean() > 0.01)
 
 
+def bad(world: World) -> bool:
+    """A carrier at a site whose calls go wrong in the second half, where the truth says."""
+    calls = world.read("calls")
+    wrong = calls.no_media | calls.one_way_audio | (calls.packet_loss >= 15)
+    late = calls.started_at > calls.started_at.min() + (calls.started_at.max() - calls.started_at.min()) / 2
+    share = wrong[late].groupby([calls.carrier[late], calls.site[late]]).mean()
+    written = (world.folder / "truth" / "causes.json").exists()
+    assert written == ("bad_calls" in world.truth("plants")["meaning"])  # worlds of before keep their bytes
+    if written:
+        where = world.truth("causes")["segments"]
+        assert share.idxmax() == (where["carrier"], where["site"])
+    return bool(share.max() > 0.2)
+
+
 TRACES: dict[str, Callable[[World], bool]] = {
     "leak": leaks,
     "bias": biased,
@@ -333,6 +347,7 @@ TRACES: dict[str, Callable[[World], bool]] = {
     "late_events": late,
     "duplicates": lambda world: bool(world.read("events").event_id.duplicated().any()),
     "clock_skew": lambda world: bool(world.read("events").eval("received_at < occurred_at").any()),
+    "bad_calls": bad,
 }
 
 

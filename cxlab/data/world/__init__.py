@@ -65,7 +65,7 @@ class World(Result):
         return pd.read_parquet(self.folder / f"{name}.parquet")
 
     def truth(self, name: str) -> Any:
-        """A JSON file under truth/: bias, coefficients, drift, incidents, leaks, plants or policy."""
+        """A JSON file under truth/: bias, causes if planted, coefficients, drift, incidents, leaks, plants, policy."""
         files = sorted(path.stem for path in (self.folder / "truth").glob("*.json"))
         if name not in files:
             raise DataError(unknown("File", name, files, where="in truth/"))

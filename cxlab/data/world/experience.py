@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cxlab.data.world.calls import Columns, calls
+from cxlab.data.world.calls import Columns, bad_calls, calls
 from cxlab.data.world.clock import DAY, HOUR, REGIONS, RHYTHMS, SECOND, START, WEEK
 from cxlab.data.world.customers import CHANNEL_SHARES, CHANNELS, STYLES, TARIFFS, Scene
 from cxlab.data.world.draws import cumulative
@@ -76,6 +76,7 @@ def contacts(scene: Scene) -> Columns:
     people, n = scene.people, len(scene.people)
     reached = [(item, touched(scene, item)) for item in incidents(scene)]
     open_before, last, shares = np.zeros(n), np.zeros(n, dtype=np.int64), _shares()
+    bad = bad_calls(scene.draws, scene.clock.weeks) if "bad_calls" in scene else None
     found: list[Columns] = []
     for week in range(scene.clock.weeks):
         begin = START + week * WEEK
@@ -87,7 +88,7 @@ def contacts(scene: Scene) -> Columns:
         slot = np.arange(len(who)) - np.repeat(np.cumsum(count) - count, count)
         part = {"who": who, "week": np.full(len(who), week), "slot": slot}
         part |= _needs(scene, part, bounds, [item for item, _ in now], shares, last)
-        part |= calls(scene.draws, people.index[who], week, slot)
+        part |= calls(scene.draws, people.index[who], week, slot, bad)
         part |= _service(scene, part, busy=bool(now))
         part |= _feelings(scene, part)
         found.append(part)

@@ -16,6 +16,7 @@ PLANTS = {
     "late_events": "some events are received days after they occurred",
     "duplicates": "some events are delivered twice, with one event_id",
     "clock_skew": "some devices' clocks run ahead, so that events are received before they occurred",
+    "bad_calls": "from some week on, calls of one carrier at one site lose media, one voice, or packets",
 }
 DEFAULT = ("consent_withdrawals", "incidents", "late_events")  # what every company has; the rest is there if asked for
 

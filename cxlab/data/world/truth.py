@@ -1,4 +1,4 @@
-"""The small truths of a world, as JSON: coefficients, policy, bias, drift, leaks, incidents, and what was planted."""
+"""The small truths of a world, as JSON: coefficients, policy, bias, drift, leaks, incidents, causes, plants."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cxlab.data.world.calls import CARRIERS, SITES, bad_calls
 from cxlab.data.world.clock import REGIONS, SECOND
 from cxlab.data.world.customers import TARIFFS, Scene
 from cxlab.data.world.experience import BIAS, incidents
@@ -76,10 +77,18 @@ def write_truth(folder: Path, scene: Scene, sums: dict[str, int], asked: dict[st
         "plants": {
             "made_of": asked,
             "planted": sorted(scene.plants),
-            "meaning": PLANTS,
+            "meaning": {name: PLANTS[name] for name in PLANTS if name in scene or name != "bad_calls"},
             "shared_phone": GIANT if "broken_identities" in scene else None,
         },
     }
+    if "bad_calls" in scene:  # else no file: worlds made before there was such a plant keep their bytes
+        bad = bad_calls(scene.draws, scene.clock.weeks)
+        files["causes"] = {
+            "segments": {"carrier": CARRIERS[bad.carrier], "site": SITES[bad.site]},
+            "begins_at": moment(int(scene.clock.week_start(bad.week))),
+            "trouble": bad.trouble,
+            "share_touched": bad.share,
+        }
     for name, facts in files.items():
         text = json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False)
         (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
