@@ -1,0 +1,55 @@
+"""`params/insights.yaml`: what is new since when, and who does what about it."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from cxlab.params.files import Section, load_file
+from cxlab.params.signals import Owned
+
+
+def _moment(value: Any) -> Any:
+    """YAML reads 2025-01-01 as a date."""
+    return value.isoformat() if isinstance(value, date) else value
+
+
+Moment = Annotated[str, BeforeValidator(_moment)]
+
+
+class Duty(Owned):
+    """Who answers for a figure, and what they do when it gets worse."""
+
+    action: str = Field(min_length=1)
+
+
+class InsightParams(Section):
+    """What a supervisor's page shows.
+
+    Attributes:
+        since: From when on is new.
+        baseline: From when on until `since` is what it is held against.
+        most: Lines, at most.
+        duties: By a risk score's area or a measure's code.
+        others: Of figures without a duty of their own.
+    """
+
+    since: Moment
+    baseline: Moment
+    most: int = Field(8, ge=1)
+    duties: dict[str, Duty] = Field(default_factory=dict)
+    others: Duty
+
+    @model_validator(mode="after")
+    def _in_order(self) -> InsightParams:
+        if not self.baseline < self.since:
+            raise ValueError(f"baseline == {self.baseline!r} before since == {self.since!r}")
+        return self
+
+
+def load_insights(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> InsightParams:
+    """Raises ParamsError: the file does not fit, or a duty has no owner."""
+    return load_file(path, InsightParams, overrides)
