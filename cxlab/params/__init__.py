@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from cxlab.errors import ParamsError
 from cxlab.params.events import EventsParams
+from cxlab.params.experiment import ExperimentParams
 from cxlab.params.features import Outcome, load_features
 from cxlab.params.files import Section, checked, lay_over, read_yaml
 
@@ -35,6 +36,7 @@ PATHS = (  # keys that hold paths: in a file relative to it, on the command line
     "events.taxonomy",
     "events.attributes.path",
     "events.identity.decisions",
+    "experiment.plan",
     ENCODER,
 )
 CATALOG = "catalog:"  # data.path: catalog:ibm_telco is what `cxlab data get ibm_telco` fetched
@@ -188,6 +190,7 @@ class Params(Section):
         name: The registered model; one a use case, so that champions are comparable.
         encoder: Of sentences, by its name or its folder; never fetched.
         events: How the rows are made where `data.path` holds raw events.
+        experiment: What was tried on whom, where rows are those of an experiment.
     """
 
     task: Literal["churn", "intent", "sequence"] = "churn"
@@ -202,6 +205,7 @@ class Params(Section):
     journey: JourneyParams = JourneyParams()
     fairness: FairnessParams = FairnessParams()
     events: EventsParams | None = None
+    experiment: ExperimentParams | None = None
 
     @model_validator(mode="before")
     @classmethod

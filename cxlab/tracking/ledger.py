@@ -9,6 +9,9 @@ Each entry carries the hash of the one before. Witnesses, tags on the registered
 newest entry; one that lags is right. So an edit, a gap, another order and a missing tail are seen. What an
 unsigned chain cannot show: whoever can write to the database can rewrite the whole chain together with all its
 witnesses, and no reader will know. And `who` is a claim (`CXLAB_USER`), not a proof.
+
+What was tried on customers has a ledger of its own, `of_experiment(NAME)` in the place of a model: its entries are
+about plans instead of versions, and its one witness is a tag on the ledger's own experiment in MLflow.
 """
 
 from __future__ import annotations
@@ -38,12 +41,17 @@ if TYPE_CHECKING:
 GENESIS = "0" * 64  # `previous` of the first entry
 HEAD = "cxlab.ledger.head"  # a witness: the number and hash of an entry, as "3:<hash>"
 OF_MODEL = "cxlab.ledger"  # the experiment's tag: whose ledger it is
-KINDS = ("registered", "gated", "waived", "approved", "rejected", "exported", "rolled_back")
+OF_EXPERIMENT = "experiment: "  # before its name; no model can be called so, for MLflow refuses the colon
+KINDS = (
+    *("registered", "gated", "waived", "approved", "rejected", "exported", "rolled_back"),
+    *("planned", "looked", "decided"),  # of experiments
+)
 LONGEST_REASON, LONGEST_ENTRY = 2000, 6000  # characters; MLflow cuts longer parameters without a word
 TRIES, LOCKED_TRIES = 50, 10
 UNREADABLE = (ValueError, TypeError, OverflowError, RecursionError)  # what comes of JSON that is no entry
 WAIT = 10.0  # seconds for whoever made the experiment to make its run
 THE_MODEL = "The registered model"
+THE_EXPERIMENT = "The experiment in MLflow"
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,11 @@ class Ledger(Result):
         return as_html(self.title, self.frame(), " ".join(self.problems) or self.note)
 
 
+def of_experiment(name: str) -> str:
+    """What stands in the place of a model where the ledger is that of an experiment with customers."""
+    return OF_EXPERIMENT + name
+
+
 def read_ledger(model: str) -> Ledger:
     """A model's ledger, verified; empty where nothing was added yet. If it is broken, its `problems` say how."""
     with store() as client:
@@ -158,14 +171,15 @@ def append(model: str, draft: Callable[[Ledger], Draft], *, who: str | None = No
                 said = " ".join(ledger.problems)
                 raise StoreError(f"The ledger of {model} is broken; restore it from a backup to go on. {said}")
             entry, text = _written(ledger, draft(ledger), who or acting_person())
-            if entry.version not in versions:
+            if entry.version not in versions and not _is_experiment(model):
                 known = listed(versions) or "none yet; train one: cxlab run churn"
                 raise ParamsError(f"Model {model!r} has no version {entry.version!r}. Versions: {known}.")
             run_id = run_id or _open(client, model)
             if entry.n == 1:
                 _remember(client, model, 0, GENESIS)  # so that a ledger with entries always has a witness
             if _won(client, run_id, f"{entry.n:06d}", text):
-                _patiently(client.set_model_version_tag, model, entry.version, HEAD, f"{entry.n}:{entry.hash}")
+                if not _is_experiment(model):
+                    _patiently(client.set_model_version_tag, model, entry.version, HEAD, f"{entry.n}:{entry.hash}")
                 _remember(client, model, entry.n, entry.hash)
                 return Ledger(model, (*ledger.entries, entry))
             time.sleep(random.uniform(0, 0.05))
@@ -177,15 +191,13 @@ def _read(client: MlflowClient, model: str, looks: int = 2) -> tuple[Ledger, str
     from mlflow.entities import ViewType
 
     # The witnesses come before the entries, which may become more meanwhile.
-    registered = _patiently(client.get_registered_model, model, none_if="RESOURCE_DOES_NOT_EXIST")
-    clause = None if re.search(r"['\\]", model) else f"name='{model}'"  # MLflow cannot escape within quotes
-    found = [item for item in _patiently(client.search_model_versions, clause) if item.name == model]
-    found.sort(key=lambda item: int(item.version))
-    tags = {THE_MODEL: registered.tags} if registered else {}
-    tags |= {f"Version {item.version}": item.tags for item in found}
-    witnesses = {holder: own[HEAD] for holder, own in tags.items() if HEAD in own}
+    tags, found = ({}, []) if _is_experiment(model) else _registered(client, model)
     name = f"ledger of {model}"
     held = [item for item in [_patiently(client.get_experiment_by_name, name)] if item is not None]
+    if _is_experiment(model):
+        tags = {THE_EXPERIMENT: held[0].tags} if held else {}
+    witnesses = {holder: own[HEAD] for holder, own in tags.items() if HEAD in own}
+    holder = THE_EXPERIMENT if _is_experiment(model) else THE_MODEL
     how = {"run_view_type": ViewType.ALL, "order_by": ["attributes.start_time ASC"]}
     runs = _patiently(client.search_runs, [item.experiment_id for item in held], **how) if held else []
     entries, problems = _verify(runs[0].data.params if runs else {}, witnesses)
@@ -196,12 +208,26 @@ def _read(client: MlflowClient, model: str, looks: int = 2) -> tuple[Ledger, str
         (foreign, f"Experiment {name!r} is no ledger of ours: its tag {OF_MODEL} is not {model!r}."),
         (len(runs) > 1, f"Experiment {name!r} has {len(runs)} runs, must have one; the oldest was read."),
         (witnesses and not runs, f"The ledger is gone: there is no run in experiment {name!r}, but witnesses remain."),
-        (entries and THE_MODEL not in witnesses, f"{THE_MODEL} is gone or lost its tag {HEAD}, the ledger's witness."),
+        (entries and holder not in witnesses, f"{holder} is gone or lost its tag {HEAD}, the ledger's witness."),
     ]
     said = (*[text for wrong, text in cases if wrong], *problems)
     if said and looks > 1:  # a first entry and its witness may have come between our two looks
         return _read(client, model, looks - 1)
     return Ledger(model, entries, said), runs[0].info.run_id if runs else None, [str(item.version) for item in found]
+
+
+def _is_experiment(model: str) -> bool:
+    return model.startswith(OF_EXPERIMENT)
+
+
+def _registered(client: MlflowClient, model: str) -> tuple[dict[str, Any], list[Any]]:
+    """The tags of the registered model and of its versions, by what holds them; and the versions in order."""
+    registered = _patiently(client.get_registered_model, model, none_if="RESOURCE_DOES_NOT_EXIST")
+    clause = None if re.search(r"['\\]", model) else f"name='{model}'"  # MLflow cannot escape within quotes
+    found = [item for item in _patiently(client.search_model_versions, clause) if item.name == model]
+    found.sort(key=lambda item: int(item.version))
+    tags = {THE_MODEL: registered.tags} if registered else {}
+    return tags | {f"Version {item.version}": item.tags for item in found}, found
 
 
 def _verify(raw: Mapping[str, str], witnesses: Mapping[str, str]) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
@@ -298,10 +324,16 @@ def _open(client: MlflowClient, model: str) -> str:
 
 
 def _remember(client: MlflowClient, model: str, n: int, digest: str) -> None:
-    """Leaves the witness on the registered model, unless it remembers a later entry already."""
-    held = _patiently(client.get_registered_model, model).tags.get(HEAD, "").partition(":")[0]
+    """Leaves the witness on the registered model, or the experiment, unless it remembers a later entry already."""
+    if _is_experiment(model):
+        holder = _patiently(client.get_experiment_by_name, f"ledger of {model}")
+        put, key = client.set_experiment_tag, holder.experiment_id
+    else:
+        holder = _patiently(client.get_registered_model, model)
+        put, key = client.set_registered_model_tag, model
+    held = holder.tags.get(HEAD, "").partition(":")[0]
     if not held.isdecimal() or int(held) < n:
-        _patiently(client.set_registered_model_tag, model, HEAD, f"{n}:{digest}")
+        _patiently(put, key, HEAD, f"{n}:{digest}")
 
 
 def _patiently(call: Callable[..., Any], *args: Any, none_if: str = "", **options: Any) -> Any:
