@@ -29,6 +29,20 @@ if TYPE_CHECKING:
     from cxlab.data.files import read_frame
     from cxlab.data.quality import check
     from cxlab.data.timeline import timeline
+    from cxlab.decide.alerts import watch
+    from cxlab.decide.assignment import assign
+    from cxlab.decide.decisions import announce, decisions_on, settle
+    from cxlab.decide.insight import insights
+    from cxlab.decide.lifetime import lifetime_value
+    from cxlab.decide.measure_tables import tables_in
+    from cxlab.decide.measures import measures
+    from cxlab.decide.plans import load_plan, plan
+    from cxlab.decide.readout import readout
+    from cxlab.decide.replay import replay
+    from cxlab.decide.risk import assess, risk_params, risk_scores
+    from cxlab.decide.risk_compare import compare_risks
+    from cxlab.decide.root_causes import root_causes
+    from cxlab.decide.thresholds import tune
     from cxlab.errors import CxlabError
     from cxlab.evidence.drift import drift_between
     from cxlab.evidence.fairness import audit
@@ -57,6 +71,10 @@ if TYPE_CHECKING:
     from cxlab.models.training import train
     from cxlab.notebooks import record
     from cxlab.params import load_params
+    from cxlab.params.alerts import load_alerts
+    from cxlab.params.insights import load_insights
+    from cxlab.params.measures import load_measures
+    from cxlab.params.signals import load_signals
     from cxlab.release.approval import approve, gate, reject, rollback
     from cxlab.release.export import export
     from cxlab.release.history import history
@@ -70,7 +88,10 @@ if TYPE_CHECKING:
 _WHERE = {
     "CxlabError": "cxlab.errors",
     "admit_events": "cxlab.features.table",
+    "announce": "cxlab.decide.decisions",
     "approve": "cxlab.release.approval",
+    "assess": "cxlab.decide.risk",
+    "assign": "cxlab.decide.assignment",
     "audit": "cxlab.evidence.fairness",
     "check": "cxlab.data.quality",
     "check_events": "cxlab.data.event_quality",
@@ -78,7 +99,9 @@ _WHERE = {
     "compare": "cxlab.tracking.leaderboard",
     "compare_borders": "cxlab.models.splits",
     "compare_journeys": "cxlab.journey.compare",
+    "compare_risks": "cxlab.decide.risk_compare",
     "compare_splits": "cxlab.models.splits",
+    "decisions_on": "cxlab.decide.decisions",
     "dependence": "cxlab.evidence.importance",
     "drift_between": "cxlab.evidence.drift",
     "evaluate": "cxlab.metrics.intervals",
@@ -91,40 +114,61 @@ _WHERE = {
     "gate": "cxlab.release.approval",
     "history": "cxlab.release.history",
     "importance": "cxlab.evidence.importance",
+    "insights": "cxlab.decide.insight",
     "journey_log": "cxlab.journey.log",
     "journey_map": "cxlab.journey.map",
+    "lifetime_value": "cxlab.decide.lifetime",
+    "load_alerts": "cxlab.params.alerts",
     "load_bundle": "cxlab.release.scorer",
+    "load_insights": "cxlab.params.insights",
+    "load_measures": "cxlab.params.measures",
     "load_params": "cxlab.params",
+    "load_plan": "cxlab.decide.plans",
+    "load_signals": "cxlab.params.signals",
     "load_table": "cxlab.features.table",
     "loops": "cxlab.journey.paths",
+    "measures": "cxlab.decide.measures",
     "open_version": "cxlab.tracking.registry",
     "over_time": "cxlab.evidence.over_time",
     "paths_from": "cxlab.journey.paths",
     "paths_to": "cxlab.journey.paths",
+    "plan": "cxlab.decide.plans",
     "propose_intents": "cxlab.models.intent_proposals",
     "rates": "cxlab.metrics.rates",
     "read_frame": "cxlab.data.files",
+    "readout": "cxlab.decide.readout",
     "reasons": "cxlab.evidence.reasons",
     "record": "cxlab.notebooks",
     "reject": "cxlab.release.approval",
     "reliability": "cxlab.metrics.curves",
     "remedy": "cxlab.evidence.remedy",
+    "replay": "cxlab.decide.replay",
     "report_of": "cxlab.tracking.reports",
     "review": "cxlab.evidence.report",
+    "risk_params": "cxlab.decide.risk",
+    "risk_scores": "cxlab.decide.risk",
     "rollback": "cxlab.release.approval",
+    "root_causes": "cxlab.decide.root_causes",
+    "settle": "cxlab.decide.decisions",
     "step_times": "cxlab.journey.times",
+    "tables_in": "cxlab.decide.measure_tables",
     "timeline": "cxlab.data.timeline",
     "tracked": "cxlab.tracking.runs",
     "train": "cxlab.models.training",
     "trends": "cxlab.metrics.trends",
+    "tune": "cxlab.decide.thresholds",
     "verify": "cxlab.release.verify",
+    "watch": "cxlab.decide.alerts",
     "what_if": "cxlab.evidence.reasons",
 }
 
 __all__ = [
     "CxlabError",
     "admit_events",
+    "announce",
     "approve",
+    "assess",
+    "assign",
     "audit",
     "check",
     "check_events",
@@ -132,7 +176,9 @@ __all__ = [
     "compare",
     "compare_borders",
     "compare_journeys",
+    "compare_risks",
     "compare_splits",
+    "decisions_on",
     "dependence",
     "drift_between",
     "evaluate",
@@ -145,33 +191,51 @@ __all__ = [
     "gate",
     "history",
     "importance",
+    "insights",
     "journey_log",
     "journey_map",
+    "lifetime_value",
+    "load_alerts",
     "load_bundle",
+    "load_insights",
+    "load_measures",
     "load_params",
+    "load_plan",
+    "load_signals",
     "load_table",
     "loops",
+    "measures",
     "open_version",
     "over_time",
     "paths_from",
     "paths_to",
+    "plan",
     "propose_intents",
     "rates",
     "read_frame",
+    "readout",
     "reasons",
     "record",
     "reject",
     "reliability",
     "remedy",
+    "replay",
     "report_of",
     "review",
+    "risk_params",
+    "risk_scores",
     "rollback",
+    "root_causes",
+    "settle",
     "step_times",
+    "tables_in",
     "timeline",
     "tracked",
     "train",
     "trends",
+    "tune",
     "verify",
+    "watch",
     "what_if",
 ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 import pytest
 from nbmake.nb_run import NotebookRun
 
@@ -193,6 +194,44 @@ def test_10_train_sequence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(facts["summary"]) == 5
     assert facts["gates"]["beats_baseline"] == facts["gates"]["parity"] == facts["gates"]["no_leak"] == "pass"
     assert facts["borders"] == []  # customers overlap in time, so cases are split at random
+
+
+def direct(name: str, folder: Path, **told: Any) -> dict[str, Any]:
+    """Runs a notebook with its own default parameters but for those told, paths as they are from its folder."""
+    known = notebooks.parameters_of(FOLDER / f"{name}.ipynb")
+    paths = {key: str((FOLDER / value).resolve()) for key, value in known.items() if str(value).startswith("../")}
+    return run(name, folder, told={**paths, **told})
+
+
+def test_11_risk_scores(tmp_path: Path) -> None:
+    page = tmp_path / "today.html"
+    facts = direct("11_risk_scores", tmp_path, page=str(page))
+    assert facts["calls"] == 3_319  # data_samples/service_company.md
+    assert facts["shares"] == {"technology": 90 / 3_319, "operations": 193 / 3_319}
+    assert facts["causes"][0] == "carrier=gamma & network=wifi"  # how the world makes calls: cxlab/data/world/calls.py
+    assert "contact centre" in page.read_text(encoding="utf-8")
+
+
+def test_11_scores_a_table_of_calls_alone(tmp_path: Path) -> None:
+    calls = pd.DataFrame({"wait": [10, 700] * 60, "talk": [300, 200] * 60, "desk": ["a", "b"] * 60})
+    calls.to_csv(tmp_path / "calls.csv", index=False)
+    columns = ["columns.queue_seconds=wait", "columns.handle_seconds=talk", "segments=[desk]", "cluster=null"]
+    told = {"overrides": columns, "calls_file": str(tmp_path / "calls.csv"), "company": ""}
+    facts = direct("11_risk_scores", tmp_path, **told)
+    assert facts["shares"]["operations"] == 0.5
+    assert facts["causes"] == ["desk=b"]
+    assert facts["lines"] == []
+
+
+def test_14_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store/mlflow.db")
+    told = {"decision": "expand", "reason": "It helped.", "learnt": "A call within a day."}
+    facts = direct("14_experiments", tmp_path, **told)
+    (row,) = [row for row in facts["metrics"] if row["name"] == "recontacted" and row["arm"] == "callback"]
+    assert row["verdict"] == "better"
+    assert row["low"] <= -0.07 <= row["high"]  # data_samples/callback_test.md
+    assert facts["srm"]["verdict"] == "pass"
+    assert facts["recommended"][0]["decision"] == facts["decided"] == "expand"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

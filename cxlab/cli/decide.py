@@ -7,10 +7,14 @@ from typing import Annotated
 
 import typer
 
+from cxlab.cli.decide_experiment import experiment
+from cxlab.cli.decide_signals import signals
 from cxlab.cli.shown import AsJson, Overrides, emit, say, show, span
 from cxlab.display import records
 
 app = typer.Typer(help="From what was measured to what is to be done.", no_args_is_help=True)
+app.command()(signals)
+app.command()(experiment)
 
 
 @app.command()

@@ -16,6 +16,10 @@ from cxlab.cli.shown import AsJson, Overrides, ParamsFile, emit, err, escaped, o
 from cxlab.errors import CxlabError, ParamsError
 from cxlab.params import TASKS, Params
 
+OTHERS = {  # notebooks whose params file is of another kind, and who reads it
+    "risk_scores": "cxlab.decide.risk:risk_params",
+}
+
 
 def run(
     name: Annotated[str, typer.Argument(help="A task, a notebook's name, or all.")],
@@ -57,10 +61,18 @@ def _run(name: str, params_file: Path | None, overrides: list[str], quiet: bool)
     path = notebook(name)
     known = notebooks.parameters_of(path)
     if "params_file" not in known:
-        return _execute(path, _direct(overrides), started)
+        if params_file is not None:
+            raise ParamsError(
+                f"{path.stem} reads no params file. Its parameters: {', '.join(known)}; --set gives them."
+            )
+        return _execute(path, _direct(overrides, known), started)
     own = [item for item in overrides if item.partition("=")[0] in known]
     overrides = [item for item in overrides if item not in own]
     file = params_file.absolute() if params_file else (path.parent / known["params_file"]).resolve()
+    if path.stem.partition("_")[2] in OTHERS:
+        _load(path.stem.partition("_")[2], file, overrides)
+        told = {"params_file": str(file), "overrides": overrides, **_direct(own, known)}
+        return _execute(path, told, started)
     params = load_params(file, overrides)
     trained = path.stem.partition("_train_")[2]
     if trained not in ("", params.task):
@@ -70,7 +82,7 @@ def _run(name: str, params_file: Path | None, overrides: list[str], quiet: bool)
     _refuse_early(params, trains=bool(trained))
     if not quiet:
         err.print(f"Running [bold]{path.name}[/] with {escaped(short(file))} {escaped(' '.join(overrides))}".rstrip())
-    told = {"params_file": str(file), "overrides": [_absolute(item) for item in overrides], **_direct(own)}
+    told = {"params_file": str(file), "overrides": [_absolute(item) for item in overrides], **_direct(own, known)}
     return _execute(path, told, started)
 
 
@@ -108,8 +120,16 @@ def _close_abandoned() -> None:
         close_abandoned(client)
 
 
-def _direct(overrides: list[str]) -> dict[str, Any]:
-    """Values for a notebook that has parameters of its own and no params file."""
+def _load(name: str, file: Path, overrides: list[str]) -> None:
+    """Stops where a params file of another kind does not fit, before a kernel starts."""
+    import importlib
+
+    module, _, loader = OTHERS[name].partition(":")
+    getattr(importlib.import_module(module), loader)(file, overrides)
+
+
+def _direct(overrides: list[str], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a notebook's own parameters; those that are paths by default are relative to where one is."""
     import yaml
 
     told = {}
@@ -119,13 +139,14 @@ def _direct(overrides: list[str]) -> dict[str, Any]:
             raise ParamsError(f"--set {override!r} has no value; write --set version=2.")
         value = yaml.safe_load(text)
         told[key] = str(value) if key == "version" else value
-        if key in ("current", "to") and value:
+        path = key in ("current", "to", "page") or str(known.get(key, "")).startswith("../")
+        if path and isinstance(value, str):
             told[key] = str(Path(value).absolute())
     return told
 
 
 def _refuse_early(params: Params, *, trains: bool) -> None:
-    """What is wrong with the data stops here, before a kernel starts; of events, that they are there."""
+    """What is wrong with the data stops here, before a kernel starts; events and experiments need but be there."""
     from cxlab.data.files import head
     from cxlab.data.table import locate
     from cxlab.features.table import load_table
@@ -133,7 +154,7 @@ def _refuse_early(params: Params, *, trains: bool) -> None:
     from cxlab.places import store_folder
 
     store_folder()
-    if params.events is not None:
+    if params.events is not None or params.experiment is not None:
         head(locate(params.data.path), 1)
         return
     table = load_table(params)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from cxlab.data.files import read_frame
 from cxlab.errors import DataError, ParamsError, listed, missing_column, unknown
 from cxlab.params.measures import MeasuresParams
 
@@ -23,8 +25,26 @@ UNKNOWN = "(unknown)"  # the group of a row whose contact or customer is in no t
 TIMES = ("time", "answered", "joined", "left")
 NUMBERS = ("wait", "queue", "handle")  # seconds
 FLAGS = ("resolved", "abandoned")
+TABLES = ("contacts", "calls", "surveys", "customers", "events")
 KEYS = {"contacts": ("id", "customer", "time"), "calls": ("time",), "surveys": ("time",), "customers": ("id",)}
 NPS = (0.0, 10.0)
+
+
+def tables_in(folder: str | Path) -> dict[str, pd.DataFrame]:
+    """The tables that a folder holds as contacts, calls, surveys, customers or events, Parquet or CSV.
+
+    Raises:
+        DataError: It holds none of them.
+    """
+    found = {
+        name: read_frame(path)[0]
+        for name in TABLES
+        for path in (Path(folder) / f"{name}{ending}" for ending in (".parquet", ".csv"))
+        if path.is_file()
+    }
+    if not found:
+        raise DataError(f"{folder} holds none of {listed(f'{name}.parquet' for name in TABLES)}, nor as CSV.")
+    return found
 
 
 @dataclass(frozen=True, eq=False)

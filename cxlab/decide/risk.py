@@ -125,8 +125,8 @@ def risk_scores(calls: CallRisks, by: Sequence[str] | None = None, *, level: flo
     """
     check_level(level)
     if by is None:
-        timed = calls.params.columns.get("time") in calls.source
-        by = (*(x for x in calls.params.segments if x not in calls.absent), *(calls.params.times if timed else ()))
+        times = calls.params.times if calls.timed else ()
+        by = (*(x for x in calls.params.segments if x not in calls.absent), *times)
     everyone = pd.Series(pd.Categorical([ALL])).repeat(len(calls.source)).reset_index(drop=True)
     split = [("", everyone), *((name, grouped(calls, name)) for name in by)]
     parts = [_scores(calls, area, name, group, level) for area in AREAS for name, group in split]

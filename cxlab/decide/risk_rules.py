@@ -80,6 +80,11 @@ class CallRisks(Result):
             said.append(f"Segments not in the table: {listed(self.absent)}.")
         return " ".join(said)
 
+    @property
+    def timed(self) -> bool:
+        """The table says when calls began."""
+        return self.params.columns.get("time") in self.source
+
     def told(self, area: Area) -> np.ndarray:
         """Of which calls it can be told whether they are high, shape (n,)."""
         return np.asarray(self.risk[area] != NOT_MEASURED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from cxlab.params.files import Section, load_file
 from cxlab.params.signals import Owned
+from cxlab.places import home
 
 
 def _moment(value: Any) -> Any:
@@ -50,6 +52,10 @@ class InsightParams(Section):
         return self
 
 
-def load_insights(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> InsightParams:
-    """Raises ParamsError: the file does not fit, or a duty has no owner."""
-    return load_file(path, InsightParams, overrides)
+def load_insights(path: str | Path | None = None, overrides: Sequence[str] = ()) -> InsightParams:
+    """Duties of a file, `params/insights.yaml` unless given.
+
+    Raises:
+        ParamsError: The file does not fit, or a duty has no owner.
+    """
+    return load_file(path or home() / "params" / "insights.yaml", InsightParams, overrides)

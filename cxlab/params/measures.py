@@ -1,15 +1,18 @@
 """The measures of customer experience: which columns they read, and where a line is drawn that a company draws itself.
 
-params = load_file("params/measures.yaml", MeasuresParams, ["service_seconds=30"])
+params = load_measures("params/measures.yaml", ["service_seconds=30"])
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from cxlab.params.files import Section
+from cxlab.params.files import Section, load_file
+from cxlab.places import home
 
 Days = Annotated[int, Field(ge=1, le=3_650)]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -219,3 +222,12 @@ class MeasuresParams(Section):
     alpha: Share = 0.05
     level: Share = 0.95
     lifetime: LifetimeParams = LifetimeParams()
+
+
+def load_measures(path: str | Path | None = None, overrides: Sequence[str] = ()) -> MeasuresParams:
+    """Columns and thresholds of a file, `params/measures.yaml` unless given.
+
+    Raises:
+        ParamsError: The file does not fit.
+    """
+    return load_file(path or home() / "params" / "measures.yaml", MeasuresParams, overrides)
