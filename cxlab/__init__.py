@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cxlab.data.files import read_frame
     from cxlab.data.quality import check
     from cxlab.data.timeline import timeline
-    from cxlab.decide.alerts import watch
+    from cxlab.decide.alerts import daily, watch
     from cxlab.decide.assignment import assign
     from cxlab.decide.decisions import announce, decisions_on, settle
     from cxlab.decide.insight import insights
@@ -101,6 +101,7 @@ _WHERE = {
     "compare_journeys": "cxlab.journey.compare",
     "compare_risks": "cxlab.decide.risk_compare",
     "compare_splits": "cxlab.models.splits",
+    "daily": "cxlab.decide.alerts",
     "decisions_on": "cxlab.decide.decisions",
     "dependence": "cxlab.evidence.importance",
     "drift_between": "cxlab.evidence.drift",
@@ -178,6 +179,7 @@ __all__ = [
     "compare_journeys",
     "compare_risks",
     "compare_splits",
+    "daily",
     "decisions_on",
     "dependence",
     "drift_between",

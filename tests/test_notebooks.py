@@ -223,6 +223,17 @@ def test_11_scores_a_table_of_calls_alone(tmp_path: Path) -> None:
     assert facts["lines"] == []
 
 
+def test_12_signals_and_triggers(tmp_path: Path) -> None:
+    out = tmp_path / "decisions.jsonl"
+    facts = direct("12_signals_and_triggers", tmp_path, out=str(out))
+    assert len(out.read_bytes().splitlines()) == facts["decisions"] > 1_000
+    assert facts["sent"] > facts["suppressed"] > 0
+    assert 0 < facts["threshold"] < 1
+    days = {day for rule, day in facts["alerts"] if rule == "unusual_contacts"}
+    assert any(day.startswith("2024-11-2") for day in days)  # the outage: truth/incidents.json
+    assert len(days) <= 6
+
+
 def test_14_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store/mlflow.db")
     told = {"decision": "expand", "reason": "It helped.", "learnt": "A call within a day."}

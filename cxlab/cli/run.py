@@ -18,6 +18,7 @@ from cxlab.params import TASKS, Params
 
 OTHERS = {  # notebooks whose params file is of another kind, and who reads it
     "risk_scores": "cxlab.decide.risk:risk_params",
+    "signals_and_triggers": "cxlab.params.signals:load_signals",
 }
 
 
@@ -139,7 +140,7 @@ def _direct(overrides: list[str], known: Mapping[str, Any]) -> dict[str, Any]:
             raise ParamsError(f"--set {override!r} has no value; write --set version=2.")
         value = yaml.safe_load(text)
         told[key] = str(value) if key == "version" else value
-        path = key in ("current", "to", "page") or str(known.get(key, "")).startswith("../")
+        path = key in ("current", "to", "page", "out") or str(known.get(key, "")).startswith("../")
         if path and isinstance(value, str):
             told[key] = str(Path(value).absolute())
     return told

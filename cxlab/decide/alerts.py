@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -162,6 +162,33 @@ def watch(figures: pd.DataFrame, params: AlertsParams) -> Alerts:
     return Alerts(tuple(sorted(out, key=lambda alert: (alert.time, alert.rule, alert.group))), untold)
 
 
+def daily(events: pd.DataFrame, measures: Mapping[str, str], groups: pd.Series | None = None) -> pd.DataFrame:
+    """How often events happened a day (UTC), as `watch` reads it; a day without one counts 0.
+
+    Args:
+        events: `event`, `occurred_at` (with a zone), and with groups `customer_id`.
+        measures: The event by the name of its figure.
+        groups: Of each customer, by customer_id; each group has rows of its own, beside those of all.
+    Raises:
+        DataError: An event did not happen at all.
+    """
+    parts = []
+    day = pd.to_datetime(events["occurred_at"], utc=True).dt.floor("D")
+    days = pd.date_range(day.min(), day.max(), freq="D")
+    for name, event in measures.items():
+        there = (events["event"] == event).to_numpy()
+        if not there.any():
+            raise DataError(unknown("Event", event, sorted(set(events["event"])), where="in these events"))
+        whose = [("", there)]
+        if groups is not None:
+            of = events["customer_id"].map(groups).to_numpy(object)
+            whose += [(str(group), there & (of == group)) for group in sorted(set(groups.dropna()))]
+        for group, rows in whose:
+            counted = day[rows].value_counts().reindex(days, fill_value=0)
+            parts.append(pd.DataFrame({"time": days, "measure": name, "value": counted.to_numpy(), "group": group}))
+    return pd.concat(parts, ignore_index=True)
+
+
 def _hits(table: pd.DataFrame, rule: Rule) -> list[_Hit]:
     if isinstance(rule, ThresholdRule):
         return _beyond(table, rule)
@@ -255,7 +282,7 @@ def _beyond(table: pd.DataFrame, rule: ThresholdRule) -> list[_Hit]:
 def _unusual(table: pd.DataFrame, rule: AnomalyRule) -> list[_Hit]:
     """Robust z: the distance from the median of the same weekday in the weeks before, by their median absolute
     deviation (Hampel 1974, The influence curve and its role in robust estimation), which a few bad days do not move.
-    The spread is no less than 5 % of the usual, and of whole numbers, which are counts, no less than its root."""
+    The spread is no less than 5 % of the usual, and of whole numbers, which are counts, no less than its root, or that of 1."""
     out: list[_Hit] = []
     told = False
     counts = bool((table["value"] >= 0).all() and (table["value"] % 1 == 0).all())
@@ -271,7 +298,7 @@ def _unusual(table: pd.DataFrame, rule: AnomalyRule) -> list[_Hit]:
                 told = True
                 usual = float(np.median(before))
                 spread = NORMAL * float(np.median(np.abs(before - usual)))
-                spread = max(spread, float(np.sqrt(usual)) if counts else 0.0, FLOOR * abs(usual), 1e-9)
+                spread = max(spread, float(np.sqrt(max(usual, 1.0))) if counts else 0.0, FLOOR * abs(usual), 1e-9)
                 z = (values[i] - usual) / spread
                 if abs(z) < rule.z or (rule.direction == "up" and z < 0) or (rule.direction == "down" and z > 0):
                     continue
@@ -288,6 +315,7 @@ def _fallen(table: pd.DataFrame, rule: SegmentRule) -> list[_Hit]:
     shares by log ratio (Katz et al. 1978), overdispersed by what days differ, Benjamini-Hochberg over groups."""
     from scipy import stats
 
+    table = table[table["group"] != ""] if table["group"].ne("").any() else table  # all together are no group
     wide = table.pivot(index="time", columns="group", values="value").sort_index().fillna(0.0)
     if wide.shape[1] < 2:
         raise _CannotTellError("a share needs two groups at least, in a column group.")

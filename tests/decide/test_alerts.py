@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxlab.decide.alerts import AlertBook, Alerts, watch
+from cxlab.decide.alerts import AlertBook, Alerts, daily, watch
 from cxlab.errors import DataError, ParamsError
 from cxlab.params.alerts import AlertsParams, WebhookParams, load_alerts
 from cxlab.params.files import checked
@@ -37,7 +37,7 @@ ALL = rules(
 )
 
 
-def daily(seed: int = 0, groups: int = 3) -> pd.DataFrame:
+def figures(seed: int = 0, groups: int = 3) -> pd.DataFrame:
     """Counts by day and group, quieter at weekends."""
     rng = np.random.default_rng(seed)
     usual = np.where(DAYS.dayofweek < 5, 100, 40)
@@ -49,7 +49,7 @@ def daily(seed: int = 0, groups: int = 3) -> pd.DataFrame:
 
 
 def test_a_planted_drop_and_a_planted_peak_are_found_and_nothing_else() -> None:
-    frame = daily()
+    frame = figures()
     frame.loc[(frame["group"] == "g1") & (frame["time"] >= DAYS[70]), "value"] //= 2
     frame.loc[(frame["group"] == "g2") & (frame["time"] == DAYS[65]), "value"] = 400
     found = watch(frame, ALL).frame()
@@ -61,14 +61,14 @@ def test_a_planted_drop_and_a_planted_peak_are_found_and_nothing_else() -> None:
 
 
 def test_nothing_is_found_where_nothing_was_planted() -> None:
-    assert sum(len(watch(daily(seed), ALL).found) for seed in range(5)) == 0
+    assert sum(len(watch(figures(seed), ALL).found) for seed in range(5)) == 0
 
 
 @settings(max_examples=6)
 @given(st.integers(40, 84), st.integers(0, 99))
 def test_the_future_changes_no_alert(cut: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    frame = daily(seed)
+    frame = figures(seed)
     frame["value"] = frame["value"] * np.where(rng.random(len(frame)) < 0.05, 4, 1)
     past = watch(frame[frame["time"] < DAYS[0] + pd.Timedelta(days=cut)], ALL).found
     whole = {alert.id: alert for alert in watch(frame.sample(frac=1, random_state=seed), ALL).found}
@@ -93,18 +93,18 @@ def test_a_share_is_beyond_a_limit_only_with_its_whole_interval() -> None:
 
 
 def test_what_cannot_be_told_is_said() -> None:
-    found = watch(daily().head(20), ALL)
+    found = watch(figures().head(20), ALL)
     assert set(found.untold) == {"odd", "fell"} and "cannot tell" in found.note
-    assert "no figure 'y'" in watch(daily(), rules(high={"kind": "threshold", "measure": "y", "above": 1})).note
+    assert "no figure 'y'" in watch(figures(), rules(high={"kind": "threshold", "measure": "y", "above": 1})).note
 
 
 @pytest.mark.parametrize(
     ("frame", "says"),
     [
-        (daily().drop(columns="value"), "Column 'value' is not in the data"),
-        (daily().assign(time="yesterday"), "time == 'yesterday'"),
-        (daily().astype({"value": object}).assign(value="many"), "value == 'many'"),
-        (pd.concat([daily(), daily()]), "is there twice"),
+        (figures().drop(columns="value"), "Column 'value' is not in the data"),
+        (figures().assign(time="yesterday"), "time == 'yesterday'"),
+        (figures().astype({"value": object}).assign(value="many"), "value == 'many'"),
+        (pd.concat([figures(), figures()]), "is there twice"),
     ],
 )
 def test_broken_figures_are_refused(frame: pd.DataFrame, says: str) -> None:
@@ -113,7 +113,7 @@ def test_broken_figures_are_refused(frame: pd.DataFrame, says: str) -> None:
 
 
 def peak() -> Alerts:
-    frame = daily()
+    frame = figures()
     frame.loc[(frame["group"] == "g2") & (frame["time"] == DAYS[65]), "value"] = 400
     return watch(frame, ALL)
 
@@ -137,7 +137,7 @@ def test_an_alert_is_raised_once_acknowledged_closed_and_measured(tmp_path: Path
 
 
 def test_while_one_is_open_another_of_the_same_rule_and_group_is_not_raised(tmp_path: Path) -> None:
-    frame = daily()
+    frame = figures()
     frame.loc[(frame["group"] == "g2") & frame["time"].isin([DAYS[60], DAYS[75]]), "value"] = 400
     both, book = watch(frame, ALL), AlertBook(tmp_path / "alerts.jsonl")
     assert len(both.found) == 2 and len(book.add(both)[0]) == 1
@@ -215,3 +215,23 @@ def test_our_alerts_have_owners_and_actions_and_no_webhook() -> None:
     assert params.webhook is None and all(rule.owner and rule.action for rule in params.rules.values())
     with pytest.raises(ParamsError, match="owner: contact centre"):
         load_alerts(home() / "params" / "alerts.yaml", ["rules.long_waits.owner="])
+
+
+def test_events_are_counted_by_day_and_a_day_without_one_counts_none() -> None:
+    at = pd.to_datetime(["2024-01-01T23:59Z", "2024-01-02T00:00Z", "2024-01-04T12:00Z", "2024-01-04T13:00Z"])
+    events = pd.DataFrame({"event": ["a", "a", "a", "b"], "occurred_at": at, "customer_id": ["x", "y", "z", "x"]})
+    assert daily(events, {"visits": "a"})["value"].tolist() == [1, 1, 0, 1]
+    parts = daily(events, {"visits": "a"}, pd.Series({"x": "north", "y": "south", "z": "north"}))
+    assert parts.groupby("group")["value"].sum().to_dict() == {"": 3, "north": 2, "south": 1}
+    with pytest.raises(DataError, match="Event 'c' is not in these events"):
+        daily(events, {"visits": "c"})
+
+
+def test_a_single_event_where_there_are_usually_none_is_no_anomaly() -> None:
+    days = pd.date_range("2024-01-01", periods=7 * 12, freq="D", tz="UTC")
+    value = np.where(np.arange(len(days)) == 80, 1, 0)
+    rules = {"rules": {"odd": {"kind": "anomaly", "measure": "x", "z": 5, "owner": "o", "action": "Look."}}}
+    found = watch(pd.DataFrame({"time": days, "measure": "x", "value": value}), checked(rules, AlertsParams, "x"))
+    assert found.found == ()
+    many = watch(pd.DataFrame({"time": days, "measure": "x", "value": 9 * value}), checked(rules, AlertsParams, "x"))
+    assert [alert.value for alert in many.found] == [9]
