@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cxlab.params.files import Section, load_file
 from cxlab.params.signals import Owned
+from cxlab.places import home
 
 
 class RuleParams(Owned):
@@ -119,10 +120,10 @@ class AlertsParams(Section):
     webhook: WebhookParams | None = None
 
 
-def load_alerts(path: str | Path, overrides: Sequence[str] = ()) -> AlertsParams:
-    """Rules of alerts.
+def load_alerts(path: str | Path | None = None, overrides: Sequence[str] = ()) -> AlertsParams:
+    """Rules of a file, `params/alerts.yaml` unless given.
 
     Raises:
         ParamsError: The file is not there or not YAML, a key is unknown, a value does not fit, or a rule has no owner.
     """
-    return load_file(path, AlertsParams, overrides)
+    return load_file(path or home() / "params" / "alerts.yaml", AlertsParams, overrides)
