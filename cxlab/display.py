@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#8C8C8C"
 
+LONG, FIRST = 100, 25  # rows above which a table is cut in a notebook, and how many then stay
+
 PROGRESS_FILE = "CXLAB_PROGRESS"  # a process that executes notebooks reads progress here
 
 
@@ -71,8 +73,11 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def as_html(title: str, frame: pd.DataFrame, note: str) -> str:
-    """A heading, the table unless it is empty, and a sentence."""
-    table = "" if frame.empty else frame.to_html(index=False, border=0, na_rep="", float_format=lambda x: f"{x:.4g}")
+    """A heading, the table unless it is empty, of a long one its first rows, and a sentence."""
+    shown = frame if len(frame) <= LONG else frame.head(FIRST)
+    table = "" if frame.empty else shown.to_html(index=False, border=0, na_rep="", float_format=lambda x: f"{x:.4g}")
+    if len(shown) < len(frame):
+        table += f"<p>The first {len(shown):,} of {len(frame):,} rows; .frame() has all.</p>"
     return f"<h4>{escape(title)}</h4>{table}" + (f"<p>{escape(note)}</p>" if note else "")
 
 

@@ -38,6 +38,7 @@ def store() -> Iterator[MlflowClient]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    quiet()  # loading, MLflow sets its loggers anew
     mlflow.set_tracking_uri(tracking_uri())
     mlflow.set_registry_uri(tracking_uri())
     where = folder or tracking_uri()
