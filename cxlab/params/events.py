@@ -9,20 +9,14 @@ events:
 
 from __future__ import annotations
 
-from datetime import date
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from cxlab.params.features import Days, Feature, Label, Outcome
-from cxlab.params.files import Section
+from cxlab.params.files import Moment, Section
 
 Purpose = Literal["service", "analytics", "personalisation", "marketing"]
-
-
-def _moment(value: Any) -> Any:
-    """YAML reads 2025-01-01 as a date."""
-    return value.isoformat() if isinstance(value, date) else value
 
 
 class EventThresholds(Section):
@@ -123,7 +117,7 @@ class EventsParams(Section):
         attributes: What is known of customers besides their events.
     """
 
-    cutoffs: tuple[Annotated[str, BeforeValidator(_moment)], ...] = ()
+    cutoffs: tuple[Moment, ...] = ()
     horizon_days: Days | None = None
     purge_days: int = Field(0, ge=0, le=36_500)
     label: Outcome | None = None

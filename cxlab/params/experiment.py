@@ -10,12 +10,11 @@ experiment:
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cxlab.params.files import Section
+from cxlab.params.files import Moment, Section
 
 
 def _as_text(value: Any) -> Any:
@@ -27,14 +26,6 @@ def _as_text(value: Any) -> Any:
 
 def _texts(value: Any) -> Any:
     return {_as_text(key): share for key, share in value.items()} if isinstance(value, dict) else value
-
-
-def _moment(value: Any) -> Any:
-    """YAML reads 2025-01-01 as a date."""
-    return value.isoformat() if isinstance(value, date) else value
-
-
-Moment = Annotated[str | None, BeforeValidator(_moment)]
 
 
 class Guardrail(Section):
@@ -96,8 +87,8 @@ class ExperimentParams(Section):
     looks: int = Field(10, ge=1)
     customers: int | None = Field(None, ge=2)
     per_day: float | None = Field(None, gt=0)
-    started: Moment = None
-    ends: Moment = None
+    started: Moment | None = None
+    ends: Moment | None = None
     plan: str | None = None
 
     @model_validator(mode="after")

@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from cxlab.errors import ParamsError, listed, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def _moment(value: Any) -> Any:
+    """YAML reads 2025-01-01 as a date."""
+    return value.isoformat() if isinstance(value, date) else value
+
+
+Moment = Annotated[str, BeforeValidator(_moment)]
 
 
 class Section(BaseModel):

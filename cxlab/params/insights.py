@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from cxlab.params.files import Section, load_file
+from cxlab.params.files import Moment, Section, load_file
 from cxlab.params.signals import Owned
 from cxlab.places import home
-
-
-def _moment(value: Any) -> Any:
-    """YAML reads 2025-01-01 as a date."""
-    return value.isoformat() if isinstance(value, date) else value
-
-
-Moment = Annotated[str, BeforeValidator(_moment)]
 
 
 class Duty(Owned):
