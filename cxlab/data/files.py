@@ -89,7 +89,7 @@ def _parquet(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path.name} is cut off or damaged Parquet: {error}. Fetch it again.") from None
+        raise DataError(f"{path.name} is cut off or damaged Parquet: {str(error).rstrip('.')}. Fetch it again.") from None
     return frame.reset_index(drop=all(name is None for name in frame.index.names))
 
 
