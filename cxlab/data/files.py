@@ -89,7 +89,8 @@ def _parquet(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path.name} is cut off or damaged Parquet: {str(error).rstrip('.')}. Fetch it again.") from None
+        why = str(error).rstrip(".")
+        raise DataError(f"{path.name} is cut off or damaged Parquet: {why}. Fetch it again.") from None
     return frame.reset_index(drop=all(name is None for name in frame.index.names))
 
 

@@ -142,5 +142,5 @@ def _explain(item: Any, root: type[BaseModel]) -> str:
         options = [text.strip().strip("'") for text in item["ctx"]["expected"].replace(" or ", ", ").split(",")]
         return f"{dotted} == {value!r}, must be one of {listed(options)}.{nearest(str(value), options)}"
     rule = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    shown = "" if isinstance(value, Mapping | list | BaseModel) else f" == {value!r},"  # of a section all would be shown
+    shown = "" if isinstance(value, Mapping | list | BaseModel) else f" == {value!r},"
     return f"{dotted}{shown} must be {rule}." if dotted else rule
