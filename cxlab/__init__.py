@@ -29,13 +29,16 @@ if TYPE_CHECKING:
     from cxlab.data.files import read_frame
     from cxlab.data.quality import check
     from cxlab.data.timeline import timeline
+    from cxlab.decide.actions import suggest, what_if_limits
     from cxlab.decide.alerts import daily, watch
+    from cxlab.decide.answers import Answers, acceptance
     from cxlab.decide.assignment import assign
     from cxlab.decide.decisions import announce, decisions_on, settle
     from cxlab.decide.insight import insights
     from cxlab.decide.lifetime import lifetime_value
     from cxlab.decide.measure_tables import tables_in
     from cxlab.decide.measures import measures
+    from cxlab.decide.off_policy import policy_value
     from cxlab.decide.plans import load_plan, plan
     from cxlab.decide.readout import readout
     from cxlab.decide.replay import replay
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
     from cxlab.decide.risk_compare import compare_risks
     from cxlab.decide.root_causes import root_causes
     from cxlab.decide.thresholds import tune
+    from cxlab.decide.trials import split_decisions, trial_of
+    from cxlab.decide.uplift import average_effects, learn_uplift, qini, require_lot
     from cxlab.errors import CxlabError
     from cxlab.evidence.drift import drift_between
     from cxlab.evidence.fairness import audit
@@ -71,6 +76,7 @@ if TYPE_CHECKING:
     from cxlab.models.training import train
     from cxlab.notebooks import record
     from cxlab.params import load_params
+    from cxlab.params.actions import load_actions
     from cxlab.params.alerts import load_alerts
     from cxlab.params.insights import load_insights
     from cxlab.params.measures import load_measures
@@ -87,12 +93,15 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "CxlabError": "cxlab.errors",
+    "acceptance": "cxlab.decide.answers",
     "admit_events": "cxlab.features.table",
     "announce": "cxlab.decide.decisions",
+    "Answers": "cxlab.decide.answers",
     "approve": "cxlab.release.approval",
     "assess": "cxlab.decide.risk",
     "assign": "cxlab.decide.assignment",
     "audit": "cxlab.evidence.fairness",
+    "average_effects": "cxlab.decide.uplift",
     "check": "cxlab.data.quality",
     "check_events": "cxlab.data.event_quality",
     "cohorts": "cxlab.journey.cohorts",
@@ -118,7 +127,9 @@ _WHERE = {
     "insights": "cxlab.decide.insight",
     "journey_log": "cxlab.journey.log",
     "journey_map": "cxlab.journey.map",
+    "learn_uplift": "cxlab.decide.uplift",
     "lifetime_value": "cxlab.decide.lifetime",
+    "load_actions": "cxlab.params.actions",
     "load_alerts": "cxlab.params.alerts",
     "load_bundle": "cxlab.release.scorer",
     "load_insights": "cxlab.params.insights",
@@ -134,7 +145,9 @@ _WHERE = {
     "paths_from": "cxlab.journey.paths",
     "paths_to": "cxlab.journey.paths",
     "plan": "cxlab.decide.plans",
+    "policy_value": "cxlab.decide.off_policy",
     "propose_intents": "cxlab.models.intent_proposals",
+    "qini": "cxlab.decide.uplift",
     "rates": "cxlab.metrics.rates",
     "read_frame": "cxlab.data.files",
     "readout": "cxlab.decide.readout",
@@ -145,32 +158,40 @@ _WHERE = {
     "remedy": "cxlab.evidence.remedy",
     "replay": "cxlab.decide.replay",
     "report_of": "cxlab.tracking.reports",
+    "require_lot": "cxlab.decide.uplift",
     "review": "cxlab.evidence.report",
     "risk_params": "cxlab.decide.risk",
     "risk_scores": "cxlab.decide.risk",
     "rollback": "cxlab.release.approval",
     "root_causes": "cxlab.decide.root_causes",
     "settle": "cxlab.decide.decisions",
+    "split_decisions": "cxlab.decide.trials",
     "step_times": "cxlab.journey.times",
+    "suggest": "cxlab.decide.actions",
     "tables_in": "cxlab.decide.measure_tables",
     "timeline": "cxlab.data.timeline",
     "tracked": "cxlab.tracking.runs",
     "train": "cxlab.models.training",
     "trends": "cxlab.metrics.trends",
+    "trial_of": "cxlab.decide.trials",
     "tune": "cxlab.decide.thresholds",
     "verify": "cxlab.release.verify",
     "watch": "cxlab.decide.alerts",
     "what_if": "cxlab.evidence.reasons",
+    "what_if_limits": "cxlab.decide.actions",
 }
 
 __all__ = [
+    "Answers",
     "CxlabError",
+    "acceptance",
     "admit_events",
     "announce",
     "approve",
     "assess",
     "assign",
     "audit",
+    "average_effects",
     "check",
     "check_events",
     "cohorts",
@@ -196,7 +217,9 @@ __all__ = [
     "insights",
     "journey_log",
     "journey_map",
+    "learn_uplift",
     "lifetime_value",
+    "load_actions",
     "load_alerts",
     "load_bundle",
     "load_insights",
@@ -212,7 +235,9 @@ __all__ = [
     "paths_from",
     "paths_to",
     "plan",
+    "policy_value",
     "propose_intents",
+    "qini",
     "rates",
     "read_frame",
     "readout",
@@ -223,22 +248,27 @@ __all__ = [
     "remedy",
     "replay",
     "report_of",
+    "require_lot",
     "review",
     "risk_params",
     "risk_scores",
     "rollback",
     "root_causes",
     "settle",
+    "split_decisions",
     "step_times",
+    "suggest",
     "tables_in",
     "timeline",
     "tracked",
     "train",
     "trends",
+    "trial_of",
     "tune",
     "verify",
     "watch",
     "what_if",
+    "what_if_limits",
 ]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cxlab import errors
-from cxlab.display import PROGRESS_FILE
+from cxlab.display import PROGRESS_FILE, plain
 from cxlab.errors import CxlabError, NotebookError, listed, unknown
 
 FACTS = "application/vnd.cxlab.facts+json"
@@ -31,12 +31,12 @@ def record(**facts: Any) -> None:
     """Declares what a notebook found, as the output of its cell.
 
     Args:
-        facts: Plain values that JSON can hold; calls add up.
+        facts: Plain values; what is not a finite number is null. Calls add up.
     """
     from IPython.display import display
 
     lines = "\n".join(f"{key}: {value}" for key, value in facts.items() if not isinstance(value, dict | list))
-    display({FACTS: json.loads(json.dumps(facts)), "text/plain": lines or "recorded"}, raw=True)
+    display({FACTS: plain(facts), "text/plain": lines or "recorded"}, raw=True)
 
 
 @dataclass(frozen=True)

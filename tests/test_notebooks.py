@@ -234,6 +234,17 @@ def test_12_signals_and_triggers(tmp_path: Path) -> None:
     assert len(days) <= 6
 
 
+def test_13_next_best_action(tmp_path: Path) -> None:
+    facts = direct("13_next_best_action", tmp_path)
+    assert facts["learnt_from"] == 35_798  # data_samples/decisions.md
+    suggested = facts["suggested"]
+    assert suggested["needs approval"] == 1_000  # the budget of 5,000, at 5 a discount
+    assert 0.08 < suggested["held out"] / sum(suggested.values()) < 0.12
+    assert facts["qini"]["low"] < 0.01 < 5 * facts["qini"]["high"]
+    assert facts["value"]["dr - nothing"] > 0
+    assert facts["verdict"] in ("better", "cannot tell")
+
+
 def test_14_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store/mlflow.db")
     told = {"decision": "expand", "reason": "It helped.", "learnt": "A call within a day."}

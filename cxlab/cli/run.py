@@ -18,6 +18,7 @@ from cxlab.params import TASKS, Params
 
 OTHERS = {  # notebooks whose params file is of another kind, and who reads it
     "risk_scores": "cxlab.decide.risk:risk_params",
+    "next_best_action": "cxlab.params.actions:load_actions",
     "signals_and_triggers": "cxlab.params.signals:load_signals",
 }
 

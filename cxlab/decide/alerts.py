@@ -282,7 +282,7 @@ def _beyond(table: pd.DataFrame, rule: ThresholdRule) -> list[_Hit]:
 def _unusual(table: pd.DataFrame, rule: AnomalyRule) -> list[_Hit]:
     """Robust z: the distance from the median of the same weekday in the weeks before, by their median absolute
     deviation (Hampel 1974, The influence curve and its role in robust estimation), which a few bad days do not move.
-    The spread is no less than 5 % of the usual, and of whole numbers, which are counts, no less than its root, or that of 1."""
+    The spread is no less than 5 % of the usual; of whole numbers, which are counts, no less than its root, or 1."""
     out: list[_Hit] = []
     told = False
     counts = bool((table["value"] >= 0).all() and (table["value"] % 1 == 0).all())

@@ -20,7 +20,7 @@ COMPANY = sorted(path for path in (SAMPLES / "service_company").rglob("*") if pa
 def test_every_sample_has_a_card_with_its_bytes_and_columns(path: Path) -> None:
     card = path.with_suffix(".md").read_text(encoding="utf-8")
     assert f"`{sha256_of(path)}`" in card
-    frame = pd.read_csv(path)
+    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     assert f"{len(frame):,} x {frame.shape[1]}" in card
     assert all(f"`{name}`" in card for name in frame)
     assert f"`{path.name}`" in (SAMPLES / "README.md").read_text(encoding="utf-8")
