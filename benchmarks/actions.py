@@ -33,8 +33,10 @@ from cxlab.data.world.experience import contacts
 from cxlab.data.world.hazard import AT_WORK, lives, uplift
 from cxlab.data.world.plants import DEFAULT
 from cxlab.decide.actions import ID, allocate, decide
+from cxlab.decide.average_effects import average_effects
 from cxlab.decide.off_policy import policy_value
-from cxlab.decide.uplift import average_effects, learn_uplift, read_trial
+from cxlab.decide.trials import read_trial
+from cxlab.decide.uplift import learn_uplift
 from cxlab.params.actions import load_actions
 
 SEEDS = range(3000, 3200)

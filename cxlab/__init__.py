@@ -33,13 +33,16 @@ if TYPE_CHECKING:
     from cxlab.decide.alerts import daily, watch
     from cxlab.decide.answers import Answers, acceptance
     from cxlab.decide.assignment import assign
+    from cxlab.decide.average_effects import average_effects
     from cxlab.decide.decisions import announce, decisions_on, settle
     from cxlab.decide.insight import insights
     from cxlab.decide.lifetime import lifetime_value
+    from cxlab.decide.lot import require_lot
     from cxlab.decide.measure_tables import tables_in
     from cxlab.decide.measures import measures
     from cxlab.decide.off_policy import policy_value
     from cxlab.decide.plans import load_plan, plan
+    from cxlab.decide.qini import qini
     from cxlab.decide.readout import readout
     from cxlab.decide.replay import replay
     from cxlab.decide.risk import assess, risk_params, risk_scores
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
     from cxlab.decide.root_causes import root_causes
     from cxlab.decide.thresholds import tune
     from cxlab.decide.trials import split_decisions, trial_of
-    from cxlab.decide.uplift import average_effects, learn_uplift, qini, require_lot
+    from cxlab.decide.uplift import learn_uplift
     from cxlab.errors import CxlabError
     from cxlab.evidence.drift import drift_between
     from cxlab.evidence.fairness import audit
@@ -101,7 +104,7 @@ _WHERE = {
     "assess": "cxlab.decide.risk",
     "assign": "cxlab.decide.assignment",
     "audit": "cxlab.evidence.fairness",
-    "average_effects": "cxlab.decide.uplift",
+    "average_effects": "cxlab.decide.average_effects",
     "check": "cxlab.data.quality",
     "check_events": "cxlab.data.event_quality",
     "cohorts": "cxlab.journey.cohorts",
@@ -147,7 +150,7 @@ _WHERE = {
     "plan": "cxlab.decide.plans",
     "policy_value": "cxlab.decide.off_policy",
     "propose_intents": "cxlab.models.intent_proposals",
-    "qini": "cxlab.decide.uplift",
+    "qini": "cxlab.decide.qini",
     "rates": "cxlab.metrics.rates",
     "read_frame": "cxlab.data.files",
     "readout": "cxlab.decide.readout",
@@ -158,7 +161,7 @@ _WHERE = {
     "remedy": "cxlab.evidence.remedy",
     "replay": "cxlab.decide.replay",
     "report_of": "cxlab.tracking.reports",
-    "require_lot": "cxlab.decide.uplift",
+    "require_lot": "cxlab.decide.lot",
     "review": "cxlab.evidence.report",
     "risk_params": "cxlab.decide.risk",
     "risk_scores": "cxlab.decide.risk",

@@ -11,7 +11,6 @@ value 0. A share of the customers, the same ones each time, is held out.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -20,7 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cxlab.decide.uplift import Array, AverageEffects, Codes, Effects, Uplift
+from cxlab.decide.assignment import held_out
+from cxlab.decide.average_effects import AverageEffects
+from cxlab.decide.trials import Array, Codes
+from cxlab.decide.uplift import Effects, Uplift
 from cxlab.digest import canonical, sha256
 from cxlab.display import GREY, PALETTE, Result, axes, interval_plot, row_height
 from cxlab.errors import DataError, ParamsError, listed, missing_column, unknown
@@ -159,18 +161,6 @@ def _fill(  # noqa: PLR0917
             purse -= float(cost[what])
         if not (left >= 1).any() or purse < cost.min():
             break
-
-
-def held_out(customers: Sequence[Any], *, share: float, salt: str) -> NDArray[np.bool_]:
-    """Who is in the holdout: the same customers each time, whoever else is there, shape (n,).
-
-    Examples:
-        >>> held_out(["a", "b", "c", "d"], share=0.5, salt="1").tolist()
-        [True, True, False, True]
-    """
-    edge = int(share * 2**64)
-    hashes = (hashlib.sha256(f"{salt}:{name}".encode()).digest()[:8] for name in customers)
-    return np.array([int.from_bytes(part, "big") < edge for part in hashes], dtype=bool)
 
 
 @dataclass(frozen=True, eq=False)

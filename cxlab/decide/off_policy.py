@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from cxlab.decide.uplift import Array, Trial, _Encoder, _nuisance, clustered_error, require_lot
+from cxlab.decide.average_effects import Encoder, clustered_error, nuisance_of
+from cxlab.decide.lot import require_lot
+from cxlab.decide.trials import Array, Trial
 from cxlab.display import Result, axes, interval_plot, row_height, sentence
 from cxlab.errors import DataError, ParamsError, unknown
 from cxlab.metrics.bootstrap import check_level
@@ -157,8 +159,8 @@ def _estimates(  # noqa: PLR0917
     trial: Trial, target: Array, weight: Array, logged: Array, worth: float, cost: Array, seed: int
 ) -> dict[str, tuple[float, Array]]:
     """Each estimate with what each decision adds to it beyond the mean."""
-    encoder = _Encoder.of(trial.features)
-    mean = worth * _nuisance(trial, encoder(trial.features), encoder, seed).mean - cost
+    encoder = Encoder.of(trial.features)
+    mean = worth * nuisance_of(trial, encoder(trial.features), encoder, seed).mean - cost
     off = logged - mean[np.arange(len(trial)), trial.action]
     dr = (target * mean).sum(axis=1) + weight * off
     nothing = mean[:, 0] + np.where(trial.action == 0, off / trial.chances[:, 0].clip(1e-12), 0.0)

@@ -16,8 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cxlab.decide.actions import allocate, decide, held_out, promises, suggest, what_if_limits
-from cxlab.decide.uplift import AverageEffects, Effects
+from cxlab.decide.actions import allocate, decide, promises, suggest, what_if_limits
+from cxlab.decide.assignment import held_out
+from cxlab.decide.average_effects import AverageEffects
+from cxlab.decide.uplift import Effects
 from cxlab.errors import DataError, ParamsError
 from cxlab.params.actions import ActionsParams, load_actions
 from cxlab.params.files import checked
@@ -118,7 +120,7 @@ def test_every_limit_is_kept(seed: int, budget: float, capacity: int) -> None:
 def test_a_holdout_does_not_depend_on_who_else_is_there(customers: list[int], share: float) -> None:
     whole = held_out(customers, share=share, salt="s")
     assert whole[:1].tolist() == held_out(customers[:1], share=share, salt="s").tolist()
-    assert (whole <= held_out(customers, share=min(1.0, 2 * share), salt="s")).all()  # more are held, none let go
+    assert (whole <= held_out(customers, share=min(0.99, 2 * share), salt="s")).all()  # more are held, none let go
 
 
 def test_the_holdout_has_its_share_and_gets_nothing() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from cxlab.decide.off_policy import policy_value
-from cxlab.decide.uplift import Trial, read_trial
+from cxlab.decide.trials import Trial, read_trial
 from cxlab.errors import DataError, ParamsError
 
 ARMS = ("none", "call")

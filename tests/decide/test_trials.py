@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cxlab.decide.average_effects import average_effects
+from cxlab.decide.lot import require_lot
 from cxlab.decide.trials import split_decisions, trial_of
-from cxlab.decide.uplift import average_effects, require_lot
 from cxlab.errors import DataError, ParamsError
 from cxlab.params.actions import ActionsParams, load_actions
 

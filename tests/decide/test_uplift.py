@@ -13,15 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from cxlab.decide.uplift import (
-    Trial,
-    average_effects,
-    balance,
-    learn_uplift,
-    qini,
-    read_trial,
-    require_lot,
-)
+from cxlab.decide.average_effects import average_effects
+from cxlab.decide.lot import balance, require_lot
+from cxlab.decide.qini import qini
+from cxlab.decide.trials import Trial, read_trial
+from cxlab.decide.uplift import learn_uplift
 from cxlab.errors import DataError, ParamsError
 
 ARMS = ("none", "call", "message")
