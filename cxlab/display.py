@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#8C8C8C"
 
-LONG, FIRST = 100, 25  # rows above which a table is cut in a notebook, and how many then stay
+LONG, FIRST = 80, 25  # rows above which a table is cut in a notebook, and how many then stay
 
 PROGRESS_FILE = "CXLAB_PROGRESS"  # a process that executes notebooks reads progress here
 
