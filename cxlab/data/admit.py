@@ -12,7 +12,7 @@ whatever is made next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -186,13 +186,25 @@ def _refuse_lost_words(read: Events, mapping: Mapping | None) -> None:
     """A withdrawal that cannot be read must not pass for consent."""
     foreign = (mapping.values or {}).get("event", {}) if mapping else {}
     names = {WITHDRAWN, *(text for text, event in foreign.items() if event == WITHDRAWN)}
+    refuse_lost(read, names, "withdrawals of consent are in quarantine, so whose data may be used cannot be told")
+
+
+def refuse_lost(read: Events, names: Collection[str], so: str) -> None:
+    """Stops where an event of one of these names is in quarantine.
+
+    Args:
+        read: What was read.
+        names: Events, as the source calls them.
+        so: What they are, and what follows, after their number.
+    Raises:
+        DataError: One is.
+    """
     aside = read.quarantine[read.quarantine["reason"] != "exact_copy"]
     lost = [any(f'"{name}"' in raw for name in names) for raw in aside["raw"]]
     if any(lost):
         first = aside[lost].iloc[0]
         raise DataError(
-            f"{sum(lost):,} withdrawals of consent are in quarantine, so whose data may be used cannot be told "
-            f"({first['source']}, row {first['line']}: {first['message']}) Mend them first."
+            f"{sum(lost):,} {so} ({first['source']}, row {first['line']}: {first['message']}) Mend them first."
         )
 
 

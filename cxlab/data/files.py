@@ -210,3 +210,24 @@ def _trimmed(frame: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFrame, list[
             notes.append(f"{name}: {int(blank.sum()):,} blank values are missing values.")
         frame[name] = text
     return frame, notes
+
+
+def write_whole(path: str | Path, content: bytes) -> Path:
+    """Writes a file, whole or not at all.
+
+    Args:
+        path: Where; a file that is there is replaced.
+        content: All of it.
+    Returns:
+        The path.
+    Raises:
+        DataError: It cannot be written.
+    """
+    target = Path(path)
+    part = target.with_name(f"{target.name}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(target)
+    except OSError as error:
+        raise DataError(f"{target} cannot be written: {error.strerror}.") from None
+    return target

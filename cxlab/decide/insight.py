@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 
+from cxlab.data.files import write_whole
 from cxlab.decide.measured import Measures
 from cxlab.decide.risk_compare import RiskComparison
 from cxlab.decide.root_causes import RootCauses
@@ -153,11 +154,12 @@ class Insights(Result):
         return render(self.title, f"Since {self.params.since}", [], sections)
 
     def write(self, path: str | Path) -> Path:
-        """Writes the page; the path."""
-        path = Path(path)
-        part = path.with_name(f"{path.name}.part")
-        part.write_text(self.html(), encoding="utf-8")
-        return part.replace(path)
+        """Writes the page, whole or not at all; the path.
+
+        Raises:
+            DataError: The file cannot be written.
+        """
+        return write_whole(path, self.html().encode())
 
 
 def insights(

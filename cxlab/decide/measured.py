@@ -19,6 +19,7 @@ from scipy import stats
 from cxlab.display import Result, axes, interval_plot, row_height, sentence
 from cxlab.errors import ParamsError, unknown
 from cxlab.metrics.bootstrap import wilson
+from cxlab.metrics.multiplicity import adjusted
 from cxlab.metrics.sample import Array
 from cxlab.metrics.survival import kaplan_meier
 
@@ -329,19 +330,16 @@ class Measures(Result):
 
 def judged(rows: Sequence[dict[str, Any]], *, alpha: float) -> list[dict[str, Any]]:
     """Rows with `p_adjusted` and `verdict`, adjusted over all that have a p (Benjamini and Hochberg 1995)."""
-    p = np.array([row["p"] for row in rows], np.float64)
-    done = np.isfinite(p)
-    p[done] = stats.false_discovery_control(p[done], method="bh") if done.any() else p[done]
     out = []
-    for row, adjusted in zip(rows, p, strict=True):
+    for row, p in zip(rows, adjusted([row["p"] for row in rows]), strict=True):
         verdict = row["verdict"]
-        if np.isfinite(adjusted) and adjusted <= alpha:
+        if np.isfinite(p) and p <= alpha:
             up = row["difference"] > 0
             if row["better"]:
                 verdict = "better" if up == (row["better"] == "higher") else "worse"
             else:
                 verdict = "higher" if up else "lower"
-        elif np.isfinite(adjusted):
+        elif np.isfinite(p):
             verdict = "cannot tell"
-        out.append({**row, "p_adjusted": float(adjusted), "verdict": verdict})
+        out.append({**row, "p_adjusted": float(p), "verdict": verdict})
     return out

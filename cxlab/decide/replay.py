@@ -22,11 +22,11 @@ import numpy as np
 import pandas as pd
 
 from cxlab.data.events import Events
+from cxlab.data.files import write_whole
 from cxlab.decide.signals import COMPLAINED, OUT, Customers, happenings, read, read_customers
 from cxlab.decide.triggers import CONTACTS, STATUSES, Decision, Engine
 from cxlab.digest import canonical
 from cxlab.display import PALETTE, Result, axes, date_axis, sentence
-from cxlab.errors import DataError
 from cxlab.metrics.bootstrap import wilson
 from cxlab.params.signals import SignalsParams
 
@@ -132,14 +132,7 @@ class Replay(Result):
         Raises:
             DataError: The file cannot be written.
         """
-        target = Path(path)
-        part = target.with_name(f"{target.name}.part")
-        try:
-            part.write_bytes(self.lines())
-            part.replace(target)
-        except OSError as error:
-            raise DataError(f"{target} cannot be written: {error.strerror}.") from None
-        return target
+        return write_whole(path, self.lines())
 
     def plot(self) -> Axes:
         """Decisions a week by status."""

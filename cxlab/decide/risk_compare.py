@@ -30,6 +30,7 @@ from cxlab.decide.risk_rules import UNKNOWN, YES, CallRisks
 from cxlab.display import Result, axes, interval_plot, row_height
 from cxlab.errors import DataError, ParamsError, listed, unknown
 from cxlab.metrics.bootstrap import check_level, wilson
+from cxlab.metrics.multiplicity import adjusted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -182,13 +183,10 @@ def _difference(hit: np.ndarray, seen: np.ndarray, group: np.ndarray, cluster: n
 
 def _judged(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """With p adjusted, intervals at the level that belongs to it, and a verdict."""
-    from scipy import stats
 
     frame = pd.DataFrame(rows)
     tested = frame["p"].notna().to_numpy()
-    frame["p_adjusted"] = np.nan
-    if tested.any():
-        frame.loc[tested, "p_adjusted"] = stats.false_discovery_control(frame.loc[tested, "p"], method="bh")
+    frame["p_adjusted"] = adjusted(frame["p"])
     found = frame["p_adjusted"].to_numpy() <= ALARM
     level = 1 - ALARM * max(1, int(found.sum())) / max(1, int(tested.sum()))
     ends = [

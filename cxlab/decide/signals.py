@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from cxlab.data.admit import refuse_lost
 from cxlab.data.consent import GRANTED, MARKS, WITHDRAWN
 from cxlab.data.events import Events, read_events
 from cxlab.data.files import read_frame
@@ -204,14 +205,9 @@ def read(source: str | Path | pd.DataFrame | Sequence[Any]) -> Events:
 
 def refuse_lost_words(read: Events) -> Events:
     """The events, unless a refusal, or any other word by which customers steer, is in quarantine."""
-    aside = read.quarantine[read.quarantine["reason"] != "exact_copy"]
-    lost = [any(f'"{name}"' in raw for name in STEERS) for raw in aside["raw"]]
-    if any(lost):
-        first = aside[lost].iloc[0]
-        raise DataError(
-            f"{sum(lost):,} events in which customers say what we may do are in quarantine, so nothing can be decided "
-            f"({first['source']}, row {first['line']}: {first['message']}) Mend them first."
-        )
+    refuse_lost(
+        read, STEERS, "events in which customers say what we may do are in quarantine, so nothing can be decided"
+    )
     return read
 
 

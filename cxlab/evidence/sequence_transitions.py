@@ -20,6 +20,7 @@ from cxlab.data.split import Split
 from cxlab.display import GREY, PALETTE, Result, axes, sentence
 from cxlab.evidence.shift import ALPHA, RARE
 from cxlab.features.prefixes import PrefixSchema
+from cxlab.metrics.multiplicity import adjusted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -168,12 +169,10 @@ def _compare_rows(before: _Rows, now: _Rows, labels: Sequence[str], censored: in
 def _decided(rows: pd.DataFrame) -> pd.DataFrame:
     """With verdicts, what moved first, then by size."""
     p = rows["p"].to_numpy(np.float64)
-    adjusted, done = np.full(len(p), np.nan), np.isfinite(p)
-    if done.any():
-        adjusted[done] = stats.false_discovery_control(p[done], method="bh")
-    moved = (adjusted < ALPHA) & (rows["size"].to_numpy(np.float64) >= SMALLEST)
+    together, done = adjusted(p), np.isfinite(p)
+    moved = (together < ALPHA) & (rows["size"].to_numpy(np.float64) >= SMALLEST)
     verdict = np.where(~done, "cannot tell", np.where(moved, "moved", "stable"))
-    rows.insert(7, "p_adjusted", adjusted)
+    rows.insert(7, "p_adjusted", together)
     rows.insert(9, "verdict", verdict)
     rank = pd.DataFrame({"moved": ~moved, "done": ~done, "size": -rows["size"].fillna(0)})
     return rows.loc[rank.sort_values(["moved", "done", "size"], kind="stable").index].reset_index(drop=True)

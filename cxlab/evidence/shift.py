@@ -16,6 +16,7 @@ from scipy import stats
 
 from cxlab.data.schema import MISSING, Column
 from cxlab.errors import listed
+from cxlab.metrics.multiplicity import adjusted as by_false_discoveries
 
 Verdict = Literal["moved", "stable", "cannot tell"]
 
@@ -195,9 +196,7 @@ def adjusted(findings: Iterable[Finding]) -> list[Finding]:
     rate. Where nothing moved, any alarm is false, so that the rate of reports with one is held to `ALPHA` as well.
     """
     every = list(findings)
-    p = np.array([item.p for item in every])
-    done = np.isfinite(p)
-    p[done] = stats.false_discovery_control(p[done], method="bh") if done.any() else p[done]
+    p = by_false_discoveries([item.p for item in every])
     return [replace(item, p_adjusted=float(value)) for item, value in zip(every, p, strict=True)]
 
 

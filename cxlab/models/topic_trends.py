@@ -17,6 +17,7 @@ from scipy import stats
 from cxlab.display import PALETTE, Result, axes_grid, date_axis, sentence
 from cxlab.errors import DataError, ParamsError, unknown
 from cxlab.metrics.bootstrap import wilson
+from cxlab.metrics.multiplicity import adjusted
 from cxlab.models.topic_words import short
 
 if TYPE_CHECKING:
@@ -207,17 +208,15 @@ def _changes(names: list[str], times: Array, codes: Array, span: tuple[Array, Ar
     with np.errstate(invalid="ignore", divide="ignore"):
         p = np.where(told, 2 * stats.t.sf(np.abs(change) / error, freedom), np.nan)
     p[told & (error == 0)] = 1.0  # a topic of all texts, or of none, has no luck to tell from
-    adjusted = p.copy()
-    if told.any():
-        adjusted[told] = stats.false_discovery_control(p[told], method="bh")
+    together = adjusted(p)
     half = error * stats.t.ppf((1 + LEVEL) / 2, freedom)
     share = n / max(len(times), 1)
     low, high = np.where(told, change - half, np.nan), np.where(told, change + half, np.nan)
     steady = (low >= -MATTERS * share) & (high <= MATTERS * share)
-    moved = adjusted <= level
+    moved = together <= level
     verdict = np.select([steady, moved & (change > 0), moved & (change < 0)], ["steady", *MOVING], "cannot tell")
     columns = {"topic": np.arange(k), "name": names, "n": n, "of": len(times), "share": share}
-    columns |= {"change": np.where(told, change, np.nan), "low": low, "high": high, "p": p, "p_adjusted": adjusted}
+    columns |= {"change": np.where(told, change, np.nan), "low": low, "high": high, "p": p, "p_adjusted": together}
     return pd.DataFrame(columns | {"verdict": verdict.astype(object)})
 
 

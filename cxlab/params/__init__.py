@@ -17,13 +17,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from cxlab.errors import ParamsError
 from cxlab.params.events import EventsParams
 from cxlab.params.experiment import ExperimentParams
 from cxlab.params.features import Outcome, load_features
-from cxlab.params.files import Section, checked, lay_over, read_yaml
+from cxlab.params.files import Section, Worded, checked, lay_over, read_yaml
 
 TASKS = ("churn", "intent", "sequence")
 ENCODER = "encoder"  # a name, or a path where it has a slash
@@ -43,13 +43,6 @@ CATALOG = "catalog:"  # data.path: catalog:ibm_telco is what `cxlab data get ibm
 ROW_ORDER = "(row)"  # data.time where the order of the rows is the order of time
 
 
-def _as_text(value: Any) -> Any:
-    """YAML reads yes, 1 and true as other types than text; the file is compared by text."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value) if isinstance(value, int | float) else value
-
-
 class DataParams(Section):
     """Where the data lie and which column plays which role."""
 
@@ -60,7 +53,7 @@ class DataParams(Section):
     encoding: str | None = None
     id: str | None = None
     target: str | None = None
-    positive: Annotated[str, BeforeValidator(_as_text)] = "yes"
+    positive: Worded = "yes"
     text: str | None = None
     names: str | None = None
     case: str | None = None
@@ -120,7 +113,7 @@ class OutcomeParams(Section):
 
     event: str | None = None
     column: str | None = None
-    value: Annotated[str, BeforeValidator(_as_text)] = "yes"
+    value: Worded = "yes"
 
     @model_validator(mode="after")
     def _one(self) -> OutcomeParams:

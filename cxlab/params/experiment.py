@@ -14,18 +14,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cxlab.params.files import Moment, Section
-
-
-def _as_text(value: Any) -> Any:
-    """YAML reads no, off and 0 as other types than text; arms are compared by text."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value) if isinstance(value, int | float) else value
+from cxlab.params.files import Moment, Section, Worded, as_text
 
 
 def _texts(value: Any) -> Any:
-    return {_as_text(key): share for key, share in value.items()} if isinstance(value, dict) else value
+    return {as_text(key): share for key, share in value.items()} if isinstance(value, dict) else value
 
 
 class Guardrail(Section):
@@ -70,7 +63,7 @@ class ExperimentParams(Section):
 
     id: str | None = "customer_id"
     arm: str = "arm"
-    control: Annotated[str, BeforeValidator(_as_text)] = "control"
+    control: Worded = "control"
     primary: str
     metrics: tuple[str, ...] = ()
     lower_is_better: tuple[str, ...] = ()

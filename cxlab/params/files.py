@@ -24,7 +24,15 @@ def _moment(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
+def as_text(value: Any) -> Any:
+    """YAML reads yes, 1 and true as other types than text; what a file holds is compared by text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) if isinstance(value, int | float) else value
+
+
 Moment = Annotated[str, BeforeValidator(_moment)]
+Worded = Annotated[str, BeforeValidator(as_text)]
 
 
 class Section(BaseModel):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cxlab.data.files import read_frame
+from cxlab.data.files import read_frame, write_whole
 from cxlab.digest import sha256_of
 from cxlab.errors import DataError
 
@@ -212,3 +212,12 @@ def test_what_parquet_holds_beyond_text_and_numbers(tmp_path: Path) -> None:
 def test_the_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "t").write_bytes(b"abc")
     assert sha256_of(tmp_path / "t") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_file_is_written_whole_or_a_message_is_given(tmp_path: Path) -> None:
+    path = write_whole(tmp_path / "a.txt", b"new")
+    write_whole(path, b"newer")
+    assert path.read_bytes() == b"newer"
+    with pytest.raises(DataError, match=r"gone.a\.txt cannot be written: No such file"):
+        write_whole(tmp_path / "gone" / "a.txt", b"")
+    assert [item.name for item in tmp_path.iterdir()] == ["a.txt"]
